@@ -1,0 +1,61 @@
+"""One build for colcon (ament_python) and for `pip install -e .`."""
+
+from pathlib import Path
+import xml.etree.ElementTree as ElementTree
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'offroad_seg_ros'
+ROOT = Path(__file__).parent
+MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
+
+
+def requirements(name):
+    """Return the lines of requirements/<name>.txt that name packages."""
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    return [line for line in lines if line and not line.startswith(('#', '-'))]
+
+
+def shared(folder):
+    """List a folder's files as data_files entries under share/<package>."""
+    groups = {}
+    for path in sorted((ROOT / folder).rglob('*')):
+        if path.is_file() and '__pycache__' not in path.parts:
+            relative = path.relative_to(ROOT)
+            groups.setdefault(f'share/{PACKAGE}/{relative.parent}', []).append(str(relative))
+    return list(groups.items())
+
+
+setup(
+    name=PACKAGE,
+    version=MANIFEST.findtext('version'),
+    description=' '.join(MANIFEST.findtext('description').split()),
+    license='Apache-2.0',
+    maintainer=MANIFEST.findtext('maintainer'),
+    maintainer_email=MANIFEST.find('maintainer').get('email'),
+    packages=find_packages(
+        include=[
+            'offroad_seg_core',
+            'offroad_seg_core.*',
+            'offroad_seg_ros',
+            'offroad_seg_ros.*',
+        ]
+    ),
+    package_data={'offroad_seg_core': ['py.typed', 'taxonomies/*.yaml']},
+    python_requires='>=3.10',
+    install_requires=requirements('core'),
+    extras_require={'test': requirements('test'), 'train': requirements('train')},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (f'share/{PACKAGE}', ['package.xml']),
+        *shared('launch'),
+        *shared('config'),
+        *shared('models'),
+    ],
+    zip_safe=False,
+    entry_points={
+        'console_scripts': [
+            'segmentation_node = offroad_seg_ros.segmentation_node:main',
+        ],
+    },
+)
