@@ -1,0 +1,38 @@
+"""Every model by name. Importing this package imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from offroad_seg_core.models.ddrnet import ddrnet23_slim
+
+# Each builder takes num_classes and keyword options, and returns a module that maps normalised
+# images (N, 3, H, W) to logits at `stride`, accepts sizes that are multiples of `input_multiple`
+# and names in `classifiers` the weights that depend on the class set.
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    'ddrnet23_slim': ddrnet23_slim,
+}
+
+
+def create_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """Build a model with fresh weights.
+
+    Args:
+        name: A key of ``MODELS``.
+        num_classes: Channels of the logits.
+        options: What the builder accepts, e.g. ``auxiliary=False``.
+
+    Raises:
+        ValueError: No model of that name, or it does not know an option.
+    """
+    if name not in MODELS:
+        raise ValueError(f'no model is named {name!r}; expected one of {", ".join(MODELS)}')
+    try:
+        return MODELS[name](num_classes, **options)
+    except TypeError as error:
+        if 'keyword argument' not in str(error):
+            raise
+        raise ValueError(f'model {name!r}: {error}; got options {sorted(options)}') from error
