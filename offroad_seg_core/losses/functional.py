@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-IGNORE_INDEX = 255
+from offroad_seg_core.taxonomy import IGNORE_INDEX
+
+
 DICE_SMOOTHING = 1.0  # pixels; keeps a class of few pixels from dominating
 
 

@@ -1,0 +1,114 @@
+"""From frames to batches of tensors. Which batch comes at which step depends on the seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from offroad_seg_core.datasets.frames import FrameSet
+from offroad_seg_core.datasets.transforms import AugmentConfig, augment, fit_view
+
+Key = tuple[int, int]  # (epoch, index of the frame)
+
+
+class TrainingViews(Dataset):
+    """Random views of frames; a view is a function of (seed, epoch, index)."""
+
+    def __init__(
+        self,
+        frames: FrameSet,
+        crop_size: tuple[int, int],
+        input_size: tuple[int, int],
+        config: AugmentConfig,
+        seed: int,
+    ) -> None:
+        self.frames = frames
+        self._sizes = (crop_size, input_size)
+        self._config = config
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """Return ``image`` (H, W, 3) uint8 RGB and ``target`` (H, W) int64 of crop size."""
+        epoch, index = key
+        rng = np.random.default_rng((self._seed, epoch, index))
+        image, labels = augment(*self.frames.read(index), *self._sizes, self._config, rng)
+        return {'image': torch.from_numpy(image), 'target': torch.from_numpy(labels).long()}
+
+
+class ValidationViews(Dataset):
+    """Whole frames as the robot's network sees them, with labels at their own resolution."""
+
+    def __init__(self, frames: FrameSet, input_size: tuple[int, int], multiple: int) -> None:
+        self.frames = frames
+        self._input_size = input_size
+        self._multiple = multiple
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        """Return one frame.
+
+        ``image`` is (h, w, 3) uint8, ``content_size`` the (height, width) of the frame in it,
+        ``target`` (H, W) uint8 and ``environment`` a name.
+        """
+        image, label_map = self.frames.read(index)
+        view, content_size = fit_view(image, self._input_size, self._multiple)
+        return {
+            'image': torch.from_numpy(view),
+            'content_size': content_size,
+            'target': label_map,
+            'environment': self.frames.files[index].environment,
+        }
+
+
+class StepBatchSampler(Sampler[list[Key]]):
+    """Yield the batches of training steps ``first_step`` to the end of its round.
+
+    The frames of all epochs stand in one endless line, each epoch shuffled by (seed, epoch); step
+    s takes the ``batch_size`` keys from position ``s * batch_size`` on. So a run that resumes at
+    any step sees what an uninterrupted one would have seen. A round is the steps between two
+    validations.
+
+    Args:
+        num_frames: Frames of an epoch.
+        batch_size: Keys of a batch.
+        steps_per_round: Batches until iteration ends.
+        seed: Of the shuffles.
+    """
+
+    def __init__(self, num_frames: int, batch_size: int, steps_per_round: int, seed: int) -> None:
+        self._num_frames = num_frames
+        self._batch_size = batch_size
+        self._steps_per_round = steps_per_round
+        self._seed = seed
+        self.first_step = 0
+
+    def __len__(self) -> int:
+        return self._steps_per_round
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Yield batches; the caller sets ``first_step`` before each iteration."""
+        round_end = (self.first_step // self._steps_per_round + 1) * self._steps_per_round
+        for step in range(self.first_step, round_end):
+            yield self.keys(step)
+
+    def keys(self, step: int) -> list[Key]:
+        """Return the (epoch, index) keys of one step."""
+        positions = range(step * self._batch_size, (step + 1) * self._batch_size)
+        orders: dict[int, np.ndarray] = {}
+        keys = []
+        for position in positions:
+            epoch, place = divmod(position, self._num_frames)
+            if epoch not in orders:
+                rng = np.random.default_rng((self._seed, epoch))
+                orders[epoch] = rng.permutation(self._num_frames)
+            keys.append((epoch, int(orders[epoch][place])))
+        return keys

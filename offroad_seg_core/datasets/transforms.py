@@ -1,0 +1,145 @@
+"""Random views of labelled frames, and the fixed view that validation uses.
+
+Every random choice comes from the generator that is passed in, so a view is a function of
+(seed, epoch, index) and of nothing else.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from offroad_seg_core.config import STRICT
+from offroad_seg_core.datasets.photometric import PhotometricConfig, distort_colors
+from offroad_seg_core.taxonomy import IGNORE_INDEX
+
+Image = np.ndarray
+LabelMap = np.ndarray
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentConfig:
+    """How training frames are varied.
+
+    Attributes:
+        scale_range: Smallest and largest zoom against the size that the robot's network sees,
+            drawn log-uniformly.
+        rotation_deg: Largest roll of the camera to either side.
+        flip_probability: Chance of mirroring left and right.
+        max_class_share: A crop in which one class covers more than this is drawn again.
+        crop_tries: How often at most.
+        photometric: Changes of colour, light and sharpness.
+    """
+
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    rotation_deg: float = Field(default=3.0, ge=0, le=45)
+    flip_probability: float = Field(default=0.5, ge=0, le=1)
+    max_class_share: float = Field(default=0.75, gt=0, le=1)
+    crop_tries: int = Field(default=4, ge=1)
+    photometric: PhotometricConfig = PhotometricConfig()
+
+    def __post_init__(self) -> None:
+        """Check the scale range."""
+        low, high = self.scale_range
+        if not 0 < low <= high:
+            raise ValueError(f'scale_range is {self.scale_range}, expected 0 < low <= high')
+
+
+def augment(
+    image: Image,
+    label_map: LabelMap,
+    crop_size: tuple[int, int],
+    input_size: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> tuple[Image, LabelMap]:
+    """Return a random view of a frame.
+
+    Scale, roll, mirror image and crop are one warp of the source pixels: linear for the image,
+    nearest for the labels; pixels from outside the frame are black and 255.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        label_map: ``(H, W)`` uint8 ids or 255.
+        crop_size: (height, width) of the view.
+        input_size: (height, width) of the network's input on the robot; zoom 1 fits the frame in.
+        config: What may vary.
+        rng: Source of every random choice.
+
+    Returns:
+        Image ``(*crop_size, 3)`` and label map ``crop_size``, both uint8.
+    """
+    size_px = (crop_size[1], crop_size[0])
+    flags = cv2.WARP_INVERSE_MAP
+    for _ in range(config.crop_tries):
+        warp = _draw_warp(label_map.shape, crop_size, input_size, config, rng)
+        labels = cv2.warpAffine(
+            label_map, warp, size_px, flags=flags | cv2.INTER_NEAREST, borderValue=IGNORE_INDEX
+        )
+        if _largest_share(labels) <= config.max_class_share:
+            break
+    view = cv2.warpAffine(image, warp, size_px, flags=flags | cv2.INTER_LINEAR)
+    return distort_colors(view, config.photometric, rng), labels
+
+
+def fit_view(image: Image, input_size: tuple[int, int], multiple: int) -> tuple[Image, tuple]:
+    """Scale a frame to fit the network's input, and pad it right and below.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        input_size: (height, width) that the content may have at most.
+        multiple: Height and width of the result are multiples of this.
+
+    Returns:
+        The padded image, and (height, width) of the content in its upper left corner.
+    """
+    scale = fit_scale(image.shape[:2], input_size)
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    content = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    pad_rows, pad_columns = -height % multiple, -width % multiple
+    padded = cv2.copyMakeBorder(
+        content, 0, pad_rows, 0, pad_columns, cv2.BORDER_CONSTANT, value=(124, 116, 104)
+    )
+    return padded, (height, width)
+
+
+def fit_scale(size: tuple[int, ...], input_size: tuple[int, int]) -> float:
+    """Return the zoom at which a frame of ``size`` just fits ``input_size``."""
+    return min(input_size[0] / size[0], input_size[1] / size[1])
+
+
+def _draw_warp(
+    size: tuple[int, ...],
+    crop_size: tuple[int, int],
+    input_size: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the 2x3 matrix from pixels of the view to pixels of the frame."""
+    low, high = np.log(config.scale_range)
+    zoom = fit_scale(size, input_size) * np.exp(rng.uniform(low, high))
+    roll_rad = np.deg2rad(rng.uniform(-config.rotation_deg, config.rotation_deg))
+    mirror = -1.0 if rng.random() < config.flip_probability else 1.0
+    center = [
+        _draw_center(side, crop / zoom, rng) for side, crop in zip(size, crop_size, strict=True)
+    ]
+    cos, sin = np.cos(roll_rad) / zoom, np.sin(roll_rad) / zoom
+    linear = np.array([[mirror * cos, -sin], [mirror * sin, cos]])
+    view_center = np.array([crop_size[1] - 1, crop_size[0] - 1]) / 2
+    offset = np.array(center[::-1]) - linear @ view_center
+    return np.column_stack([linear, offset])
+
+
+def _draw_center(side: int, window: float, rng: np.random.Generator) -> float:
+    """Return where the middle of a window lies: inside the frame, or around it if larger."""
+    slack = (side - window) / 2
+    return (side - 1) / 2 + rng.uniform(-abs(slack), abs(slack))
+
+
+def _largest_share(labels: LabelMap) -> float:
+    """Return the share of the most frequent class among labelled pixels; 1 if there is none."""
+    counts = np.bincount(labels[::4, ::4].ravel(), minlength=256)[:IGNORE_INDEX]
+    total = counts.sum()
+    return float(counts.max() / total) if total else 1.0
