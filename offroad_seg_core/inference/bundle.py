@@ -18,7 +18,14 @@ import shutil
 from typing import Any, Literal
 import uuid
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 import yaml
 
 from offroad_seg_core.files import sha256_of, sync
@@ -284,6 +291,6 @@ def _verify_file(folder: Path, name: str, expected: str) -> None:
     got = sha256_of(file)
     if got != expected:
         raise BundleError(
-            f'{file} is damaged or was changed: got sha256 {got[:16]}…, expected {expected[:16]}…; '
-            'fix: copy the bundle again (git lfs pull, if it comes from git)'
+            f'{file} is damaged or was changed: got sha256 {got[:16]}…, expected '
+            f'{expected[:16]}…; fix: copy the bundle again (git lfs pull, if it comes from git)'
         )

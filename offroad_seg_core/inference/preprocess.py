@@ -54,7 +54,8 @@ class CameraView:
             self.ego_mask.ndim != 2 or self.ego_mask.dtype != np.bool_
         ):
             raise ValueError(
-                f'got an ego mask {self.ego_mask.dtype} {self.ego_mask.shape}, expected bool (H, W)'
+                f'got an ego mask {self.ego_mask.dtype} {self.ego_mask.shape}, expected '
+                'bool (H, W)'
             )
 
 
@@ -148,7 +149,8 @@ def _resize_area(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     if factor >= 2:
         image = image[: height // factor * factor, : width // factor * factor]
         image = cv2.resize(
-            image, (image.shape[1] // factor, image.shape[0] // factor),
+            image,
+            (image.shape[1] // factor, image.shape[0] // factor),
             interpolation=cv2.INTER_AREA,
         )
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)

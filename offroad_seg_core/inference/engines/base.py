@@ -1,0 +1,83 @@
+"""What every engine promises, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import time
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EngineError(RuntimeError):
+    """An engine cannot run this bundle, or failed while running it."""
+
+
+class EngineUnavailableError(EngineError):
+    """The engine's library or hardware is not on this machine."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What runs where; printed in logs and diagnostics."""
+
+    name: str
+    precision: str
+    device: str
+    """`cpu` or the GPU's name."""
+    version: str
+    num_classes: int
+    """Channels of the logits; 0 where the model does not tell before it ran."""
+
+    def __str__(self) -> str:
+        return f'{self.name} {self.version} {self.precision} on {self.device}'
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """One batch's result; the arrays are valid until the engine runs again."""
+
+    logits: NDArray[np.float32]
+    """Unnormalised scores ``(N, C, h, w)`` float32, at the input's size over the output stride."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Maps a batch of 8-bit images to logits. Engines are used from one thread at a time."""
+
+    info: EngineInfo
+
+    def run(self, images: NDArray[np.uint8]) -> EngineOutput:
+        """Run ``(N, H, W, 3)`` uint8 in the bundle's colour order; normalises itself.
+
+        Height and width are multiples of the bundle's stride; every size is accepted.
+        """
+
+    def close(self) -> None:
+        """Free the model; the engine cannot run afterwards."""
+
+
+def warm_up(engine: Engine, size: tuple[int, int], runs: int = 3) -> float:
+    """Run black images of a (height, width) and return the fastest run after the first, ms."""
+    images = np.zeros((1, *size, 3), np.uint8)
+    engine.run(images)
+    times_ms = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        engine.run(images)
+        times_ms.append((time.perf_counter() - started) * 1e3)
+    return min(times_ms)
+
+
+def has_nvidia_gpu() -> bool:
+    """Tell whether an NVIDIA GPU is in this machine (a Jetson's too), usable or not."""
+    signs = ('/dev/nvidia0', '/dev/nvhost-ctrl-gpu', '/dev/nvgpu', '/proc/driver/nvidia/gpus')
+    return any(Path(sign).exists() for sign in signs)
+
+
+def available_threads() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0))
