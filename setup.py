@@ -1,5 +1,6 @@
 """One build for colcon (ament_python) and for `pip install -e .`."""
 
+from importlib.util import find_spec
 from pathlib import Path
 import xml.etree.ElementTree as ElementTree
 
@@ -43,8 +44,11 @@ setup(
     ),
     package_data={'offroad_seg_core': ['py.typed', 'taxonomies/*.yaml']},
     python_requires='>=3.10',
-    install_requires=requirements('core'),
-    extras_require={'test': requirements('test'), 'train': requirements('train')},
+    # Loose on purpose: on a ROS machine NumPy and OpenCV are the distribution's. The pinned sets
+    # that were tested together are in requirements/.
+    install_requires=['numpy>=1.21', 'PyYAML', 'pydantic>=2', 'onnxruntime', 'openvino']
+    + ([] if find_spec('cv2') else ['opencv-python-headless']),
+    extras_require={'test': requirements('dev'), 'train': requirements('train')},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),

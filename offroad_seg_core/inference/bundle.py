@@ -31,7 +31,7 @@ import yaml
 from offroad_seg_core.files import sha256_of, sync
 from offroad_seg_core.taxonomy import Taxonomy
 
-BUNDLE_FORMAT_VERSION = 1
+BUNDLE_FORMAT_VERSION: Literal[1] = 1
 MANIFEST_NAME = 'manifest.yaml'
 
 Precision = Literal['fp32', 'fp16', 'bf16', 'int8']

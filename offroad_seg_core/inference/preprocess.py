@@ -77,9 +77,9 @@ class Geometry:
             content = spec.size
         else:
             scale = min(spec.size[0] / upright[0], spec.size[1] / upright[1])
-            content = tuple(
-                min(full, max(1, round(side * scale)))
-                for side, full in zip(upright, spec.size, strict=True)
+            content = (
+                min(spec.size[0], max(1, round(upright[0] * scale))),
+                min(spec.size[1], max(1, round(upright[1] * scale))),
             )
         return cls(camera_size, rotation_deg, spec.size, content)
 

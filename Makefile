@@ -1,0 +1,44 @@
+# Every target does its own set-up. Python 3.10 or newer: make demo PYTHON=python3.12
+PYTHON ?= python3
+INSTALL = $(PYTHON) requirements/install.py
+DEV = .venv/bin
+
+.PHONY: help demo test install lint bench vehicle clean
+
+help:  ## Show the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+
+demo:  ## Drive, segment and look at the result (BAG=path, IMAGES=folder, ENGINE=name, OUTPUT=folder).
+	@$(INSTALL) .venv-demo core replay ros
+	@.venv-demo/bin/python -m offroad_seg_ros.demo --output $(or $(OUTPUT),demo_output) \
+		$(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') \
+		$(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(ENGINE),--engine '$(ENGINE)')
+
+install:  ## Make the full development environment in .venv (with PyTorch).
+	@$(INSTALL) .venv core replay ros train build dev
+
+test: install  ## Run the tests: the core first, then everything over real DDS.
+	@$(DEV)/python -m pytest -q test/core test/training
+	@$(DEV)/python -m pytest -q test/ros test/packaging
+
+lint: install  ## Check style and types.
+	@$(DEV)/ruff check .
+	@$(DEV)/ruff format --check .
+	@$(DEV)/mypy
+
+bench: install  ## Measure everything on this machine into benchmarks/results/ (QUICK=1 for a look).
+	@for name in imaging engine node_latency; do \
+		echo "== $$name"; \
+		$(DEV)/python benchmarks/$$name.py $(if $(QUICK),--quick) || exit 1; \
+	done
+
+vehicle:  ## On a machine with a sourced ROS 2: build the package with engines from pip.
+	@test -n "$$ROS_DISTRO" || { \
+		echo 'got no sourced ROS 2, expected one; fix: source /opt/ros/<distro>/setup.bash'; \
+		echo '(without ROS: make demo)'; exit 1; }
+	@$(INSTALL) .venv-vehicle core replay build
+	@.venv-vehicle/bin/python -m colcon build --packages-select offroad_seg_ros
+	@echo 'done; next: source install/setup.bash && ros2 launch offroad_seg_ros segment.launch.py'
+
+clean:  ## Remove environments, builds and demo results.
+	@rm -rf .venv .venv-demo .venv-vehicle build install log demo_output
