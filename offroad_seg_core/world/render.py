@@ -1,0 +1,211 @@
+"""The scene and its picture: colour, exact labels and depth from one pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+
+import cv2
+import numpy as np
+
+from offroad_seg_core.world.biome import SKY, Biome, Look, draw_look
+from offroad_seg_core.world.camera import Camera, Pose, Rays, cast_rays
+from offroad_seg_core.world.desert import DESERT
+from offroad_seg_core.world.ground import Ground
+from offroad_seg_core.world.raycast import cast_terrain
+from offroad_seg_core.world.scatter import Population, populate
+from offroad_seg_core.world.sky import Sky
+from offroad_seg_core.world.sprites import NUM_BINS, Sprite
+from offroad_seg_core.world.terrain import Terrain
+from offroad_seg_core.world.track import Track
+
+BIOMES: dict[str, Biome] = {'desert': DESERT}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture with exact ground truth; every array covers the same pixels.
+
+    Attributes:
+        image_rgb: ``(H, W, 3)`` uint8 RGB.
+        label_map: ``(H, W)`` uint8 class ids of the falcon10 taxonomy.
+        depth_m: ``(H, W)`` float32, distance along the ray in metres, inf in the sky.
+    """
+
+    image_rgb: np.ndarray
+    label_map: np.ndarray
+    depth_m: np.ndarray
+
+
+class Scene:
+    """A piece of off-road country, the same for the same seed.
+
+    Args:
+        seed: any non-negative integer.
+        biome: a name in ``BIOMES``.
+        bare_plain: flat, empty ground instead of the landscape, to check camera geometry.
+    """
+
+    def __init__(self, seed: int, biome: str = 'desert', *, bare_plain: bool = False) -> None:
+        if biome not in BIOMES:
+            raise ValueError(f'unknown biome {biome!r}; available: {", ".join(sorted(BIOMES))}')
+        if seed < 0:
+            raise ValueError(f'seed {seed} is negative; use 0 or more')
+        self.seed, self.biome = int(seed), biome
+        data = BIOMES[biome]
+        streams = np.random.default_rng(self.seed).spawn(6)
+        self.look: Look = draw_look(streams[0])
+        self.track = Track(streams[1])
+        self.terrain = Terrain(streams[2], data, self.look, self.track, flat=bare_plain)
+        self.ground = Ground(streams[3], data, self.look, self.terrain, bare=bare_plain)
+        self.sky = Sky(streams[4], self.look)
+        self.populations: list[Population] = []
+        if not bare_plain:
+            world = (self.terrain, self.track, self.ground)
+            self.populations = populate(streams[5], data, self.look, world)
+        self.ground.finish()
+
+
+def render(scene: Scene, camera: Camera, pose: Pose) -> Frame:
+    """Render one frame. Deterministic: the same arguments give the same bits."""
+    rays = cast_rays(camera, pose)
+    depth = cast_terrain(scene.terrain, pose, rays)
+    ground = np.isfinite(depth)
+    color = np.empty((*depth.shape, 3), np.uint8)
+    label = np.full(depth.shape, SKY, np.uint8)
+    rows = np.flatnonzero(ground.any(axis=1))
+    if len(rows):
+        band = slice(rows[0], rows[-1] + 1)
+        reach = np.where(ground[band], depth[band], np.float32(1.0))
+        x = np.float32(pose.x_m) + rays.x[band] * reach
+        y = np.float32(pose.y_m) + rays.y[band] * reach
+        shaded, classes = scene.ground.shade(x, y, reach, camera.focal_px)
+        color[band] = shaded
+        np.copyto(label[band], classes, where=ground[band])
+    sky_rows = np.flatnonzero(~ground.all(axis=1))
+    if len(sky_rows):
+        band = slice(sky_rows[0], sky_rows[-1] + 1)
+        np.copyto(color[band], scene.sky.paint(rays, band), where=~ground[band][..., None])
+    canvas = _Canvas(color, label, depth)
+    _draw_objects(scene, camera, pose, canvas)
+    image = _veil(scene, rays, canvas)
+    return Frame(image, label, depth * rays.length)
+
+
+@dataclass
+class _Canvas:
+    """What has been drawn so far; depth is axial."""
+
+    color: np.ndarray
+    label: np.ndarray
+    depth: np.ndarray
+
+
+def _draw_objects(scene: Scene, camera: Camera, pose: Pose, canvas: _Canvas) -> None:
+    """Draw all visible objects, far ones first, each tested against the ground's depth."""
+    height, width = camera.size
+    axes = np.stack(pose.axes()).astype(np.float32)
+    focal = camera.focal_px
+    batches = []
+    for number, population in enumerate(scene.populations):
+        relative = population.position - pose.position.astype(np.float32)
+        right, down, ahead = (relative @ axes.T).T
+        size_px = focal * population.scale / np.maximum(ahead, 0.1)
+        tallest = {'tree': 4.0}.get(population.kind.shape, 0.8)
+        margin = size_px * tallest
+        keep = (ahead > 0.7) & (size_px * tallest > population.kind.min_height_px)
+        keep &= np.abs(right / np.maximum(ahead, 0.1) * focal) < width / 2 + margin
+        keep &= np.abs(down / np.maximum(ahead, 0.1) * focal) < height / 2 + margin
+        index = np.flatnonzero(keep)
+        azimuth = np.arctan2(relative[index, 1], relative[index, 0])
+        jitter = (index % 7) / 7.0 - 0.43
+        direction = np.rint(azimuth * (NUM_BINS / (2 * np.pi)) + jitter).astype(int) % NUM_BINS
+        batches.append(
+            np.column_stack(
+                [
+                    np.full(len(index), number),
+                    index,
+                    direction,
+                    right[index],
+                    down[index],
+                    ahead[index],
+                ]
+            )
+        )
+    if not batches:
+        return
+    rows = np.concatenate(batches)
+    rows = rows[np.argsort(-rows[:, 5], kind='stable')]
+    roll = math.radians(pose.roll_deg)
+    for number, index, direction, right, down, ahead in rows.tolist():
+        population = scene.populations[int(number)]
+        i = int(index)
+        sprite = population.sprites.get(int(population.model[i]), int(direction))
+        scale = float(population.scale[i])
+        down += population.kind.sink * scale * sprite.height_m
+        centre = (right / ahead * focal + width / 2, down / ahead * focal + height / 2)
+        zoom = focal / ahead * scale / sprite.px_per_m
+        _draw(
+            canvas,
+            sprite,
+            (centre, zoom, roll),
+            (ahead, population.kind.label, float(population.light[i])),
+        )
+
+
+def _draw(canvas: _Canvas, sprite: Sprite, place: tuple, what: tuple) -> None:
+    (u, v), zoom, roll = place
+    ahead, label, light = what
+    level = min(max(0, math.floor(-math.log2(max(zoom, 1e-6)) + 0.35)), len(sprite.levels) - 1)
+    picture = sprite.levels[level]
+    ratio_x = sprite.levels[0].shape[1] / picture.shape[1]
+    ratio_y = sprite.levels[0].shape[0] / picture.shape[0]
+    height, width = picture.shape[:2]
+    cos, sin = math.cos(roll) * zoom, -math.sin(roll) * zoom
+    a, b, c, d = cos * ratio_x, -sin * ratio_y, sin * ratio_x, cos * ratio_y
+    foot_x, foot_y = sprite.foot_px[0] / ratio_x, sprite.foot_px[1] / ratio_y
+    tx, ty = u - a * foot_x - b * foot_y, v - c * foot_x - d * foot_y
+    xs = (tx, tx + a * width, tx + b * height, tx + a * width + b * height)
+    ys = (ty, ty + c * width, ty + d * height, ty + c * width + d * height)
+    left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
+    right = min(canvas.label.shape[1], math.ceil(max(xs)) + 1)
+    bottom = min(canvas.label.shape[0], math.ceil(max(ys)) + 1)
+    if right <= left or bottom <= top:
+        return
+    region = (slice(top, bottom), slice(left, right))
+    depth = canvas.depth[region]
+    visible = depth > ahead * 0.985 - 0.2
+    if not visible.any():
+        return
+    matrix = np.array(
+        [[a, b, tx - left - 0.5 + 0.5 * (a + b)], [c, d, ty - top - 0.5 + 0.5 * (c + d)]]
+    )
+    warped = cv2.warpAffine(picture, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+    alpha = warped[..., 3]
+    solid = visible & (alpha > 127)
+    color = canvas.color[region]
+    paint = warped[..., :3]
+    if light < 0.95:
+        paint = cv2.convertScaleAbs(np.ascontiguousarray(paint), alpha=0.55 + 0.45 * light)
+    if right - left > 24:
+        weight = (alpha * visible).astype(np.float32) * np.float32(1 / 255)
+        paint = cv2.blendLinear(
+            np.ascontiguousarray(paint), np.ascontiguousarray(color), weight, 1 - weight
+        )
+        np.copyto(color, paint, where=(weight > 0.05)[..., None])
+    else:
+        np.copyto(color, paint, where=solid[..., None])
+    np.copyto(canvas.label[region], label, where=solid)
+    np.copyto(depth, ahead, where=solid)
+
+
+def _veil(scene: Scene, rays: Rays, canvas: _Canvas) -> np.ndarray:
+    """Fade what is far into the haze and apply the camera's contrast curve."""
+    look = scene.look
+    distance = np.minimum(canvas.depth, np.float32(1e6))
+    clear = cv2.exp(distance * np.float32(-1.0 / look.haze_length_m))
+    clear[canvas.label == SKY] = 1.0
+    image = cv2.blendLinear(canvas.color, scene.sky.haze(rays), clear, 1.0 - clear)
+    levels = np.arange(256) / 255.0
+    curve = levels + (look.contrast - 1.0) * (levels - 0.5) * 4 * levels * (1 - levels)
+    return cv2.LUT(image, np.clip(curve * 255.0 + 0.5, 0, 255).astype(np.uint8))

@@ -1,0 +1,297 @@
+"""Object shapes as unlit pictures: material and normal of every pixel, from any side.
+
+Plants are bundles of short strokes in space, stones are cut by planes, logs are cylinders. Each is
+seen without perspective from slightly above. Model axes: x, y level, z up, metres, the
+foot at the origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+
+import cv2
+import numpy as np
+
+TILT = 0.17
+"""How far the views look down, radians."""
+LEVELS = 64
+"""Brightness steps of a material; tone = material * LEVELS + level, 0 is empty."""
+
+
+@dataclass(frozen=True)
+class View:
+    """An unlit picture of a shape.
+
+    ``gbuffer`` is ``(h, w, 4)`` uint8: tone (0 empty) and the normal (right, up, to the viewer) as
+    127.5 + 127.5 n. ``foot_px`` is the (column, row) of the model's origin.
+    """
+
+    gbuffer: np.ndarray
+    foot_px: tuple[float, float]
+    px_per_m: float
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """A plant: strokes from ``start`` to ``end`` (N, 3), all in metres."""
+
+    start: np.ndarray
+    end: np.ndarray
+    width: np.ndarray
+    tone: np.ndarray
+    """(N,) int, material * 64 + level 1..63."""
+    normal: np.ndarray
+    resolution_px: int
+
+    def view(self, yaw_rad: float) -> View:
+        """Draw the plant as seen by someone who looks along ``yaw_rad``."""
+        start, end, normal = (_turn(part, yaw_rad) for part in (self.start, self.end, self.normal))
+        both = np.concatenate([start[:, :2], end[:, :2]])
+        margin = float(self.width.max())
+        low, high = both.min(axis=0) - margin, both.max(axis=0) + margin
+        px_per_m = self.resolution_px / float(max(high - low))
+        size = np.ceil((high - low) * px_per_m).astype(int) + 2
+        canvas = np.zeros((size[1], size[0], 4), np.uint8)
+        order = np.argsort(start[:, 2] + end[:, 2])
+        flip = np.array([1.0, -1.0])
+        corner = np.array([low[0], -high[1]])
+        a = np.rint(((start[:, :2] * flip - corner) * px_per_m) * 8).astype(int)[order]
+        b = np.rint(((end[:, :2] * flip - corner) * px_per_m) * 8).astype(int)[order]
+        thick = np.maximum(1, np.rint(self.width * px_per_m)).astype(int)[order]
+        paint = np.column_stack([self.tone, 127.5 + 127.5 * normal]).astype(int)[order]
+        for p, q, width, color in zip(
+            a.tolist(), b.tolist(), thick.tolist(), paint.tolist(), strict=True
+        ):
+            cv2.line(canvas, p, q, color, width, cv2.LINE_8, 3)
+        foot = -corner * px_per_m
+        return View(canvas, (float(foot[0]), float(foot[1])), px_per_m)
+
+
+def _turn(vectors: np.ndarray, yaw_rad: float) -> np.ndarray:
+    """Return (right, up, towards the viewer) of model vectors for a viewing direction."""
+    cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
+    right = vectors[:, 0] * sin - vectors[:, 1] * cos
+    toward = -(vectors[:, 0] * cos + vectors[:, 1] * sin)
+    ct, st = math.cos(TILT), math.sin(TILT)
+    return np.stack([right, vectors[:, 2] * ct - toward * st, toward * ct + vectors[:, 2] * st], 1)
+
+
+class _Bundle:
+    """Collects strokes while a plant is built."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def add(
+        self,
+        start: np.ndarray,
+        end: np.ndarray,
+        width: float | np.ndarray,
+        tone: tuple[int, np.ndarray],
+        normal: np.ndarray,
+    ) -> None:
+        count = len(start)
+        material, level = tone
+        index = material * LEVELS + np.clip(np.broadcast_to(level, count), 1, LEVELS - 1)
+        self._parts.append((start, end, np.broadcast_to(width, count), index, normal))
+
+    def finish(self, resolution_px: int) -> Strokes:
+        start, end, width, tone, normal = (
+            np.concatenate(parts) for parts in zip(*self._parts, strict=True)
+        )
+        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
+        return Strokes(start, end, width, tone.astype(int), normal, resolution_px)
+
+
+def _disc(rng: np.random.Generator, count: int, radius: float) -> np.ndarray:
+    angle, r = rng.uniform(0, 2 * np.pi, count), radius * np.sqrt(rng.uniform(0, 1, count))
+    return np.stack([r * np.cos(angle), r * np.sin(angle), np.zeros(count)], 1)
+
+
+def _sphere(rng: np.random.Generator, count: int) -> np.ndarray:
+    points = rng.normal(size=(count, 3))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def grass(rng: np.random.Generator) -> Strokes:
+    """Build a tussock of bent blades with seed heads, about 1.3 m wide and 0.6 m tall."""
+    bundle = _Bundle()
+    count = 300
+    centres = _disc(rng, 7, 0.5)
+    foot = centres[rng.integers(0, 7, count)] + _disc(rng, count, 0.16)
+    height = rng.uniform(0.22, 0.62, count) * (1.05 - 0.5 * np.linalg.norm(foot, axis=1))
+    lean = foot * rng.uniform(0.1, 0.5, (count, 1)) + _disc(rng, count, 0.16)
+    up = np.array([0.0, 0.0, 1.0])
+    knee = foot + lean * 0.4 + up * height[:, None] * 0.6
+    tip = foot + lean * 1.25 + up * height[:, None]
+    shade = rng.normal(0, 6, count)
+    normal = foot + lean + up * 0.5
+    for p, q, level in ((foot, knee, 20 + shade), (knee, tip, 42 + shade)):
+        bundle.add(p, q, 0.011, (0, level.astype(int)), normal)
+    middle = (foot + knee) / 2
+    bundle.add(foot, middle, 0.014, (0, (10 + shade).astype(int)), normal)
+    heads = rng.uniform(size=count) < 0.22
+    direction = (tip - knee)[heads]
+    bundle.add(
+        tip[heads],
+        tip[heads] + direction * 0.35,
+        0.016,
+        (1, (44 + shade[heads]).astype(int)),
+        normal[heads],
+    )
+    return bundle.finish(224)
+
+
+def dry_bush(rng: np.random.Generator) -> Strokes:
+    """Build a round scrub of grey twigs with small dry leaves, about 1.3 m wide, 0.8 m tall."""
+    bundle = _Bundle()
+    stems = 46
+    direction = _sphere(rng, stems)
+    direction[:, 2] = np.abs(direction[:, 2]) * 0.9 + 0.25
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    reach = rng.uniform(0.42, 0.74, (stems, 1))
+    foot = _disc(rng, stems, 0.09)
+    top = foot + direction * reach
+    knee = foot + direction * reach * 0.5 + rng.normal(0, 0.04, (stems, 3))
+    bundle.add(foot, knee, 0.022, (1, rng.integers(10, 30, stems)), direction)
+    bundle.add(knee, top, 0.013, (1, rng.integers(20, 46, stems)), direction)
+    count = 1500
+    stem = rng.integers(0, stems, count)
+    along = rng.uniform(0.25, 1.0, (count, 1)) ** 0.7
+    origin = foot[stem] + (top - foot)[stem] * along + rng.normal(0, 0.055, (count, 3))
+    origin[:, 2] = np.maximum(origin[:, 2], 0.01)
+    twig = direction[stem] * 0.05 + rng.normal(0, 0.035, (count, 3))
+    level = (
+        14 + 34 * np.clip(np.linalg.norm(origin, axis=1) / 0.75, 0, 1) + rng.normal(0, 8, count)
+    )
+    material = (rng.uniform(size=count) < 0.3).astype(int)
+    for m in (0, 1):
+        part = material == m
+        bundle.add(
+            origin[part],
+            (origin + twig)[part],
+            0.018 if m == 0 else 0.009,
+            (m, level[part].astype(int)),
+            origin[part] + np.array([0, 0, 0.15]),
+        )
+    return bundle.finish(256)
+
+
+def _foliage(
+    bundle: _Bundle,
+    rng: np.random.Generator,
+    centres: np.ndarray,
+    radii: np.ndarray,
+    leaf: tuple[int, float, float],
+) -> None:
+    """Cover balls with leaves; leaves deep inside or low in the crown are darker."""
+    per_ball, length, width = leaf
+    count = per_ball * len(centres)
+    ball = np.repeat(np.arange(len(centres)), per_ball)
+    outward = _sphere(rng, count)
+    shell = rng.uniform(0.5, 1.08, (count, 1))
+    position = centres[ball] + outward * shell * radii[ball][:, None] * np.array([1.0, 1.0, 0.8])
+    position[:, 2] = np.maximum(position[:, 2], 0.02)
+    low, high = position[:, 2].min(), position[:, 2].max()
+    rise = (position[:, 2] - low) / (high - low)
+    level = 6 + 26 * np.clip((shell[:, 0] - 0.45) / 0.6, 0, 1) + 16 * rise
+    level = level + 10 * outward[:, 2] + rng.normal(0, 6, count)
+    blade = rng.normal(0, length, (count, 3)) + outward * length * 0.6
+    bundle.add(
+        position,
+        position + blade,
+        width * rng.uniform(0.7, 1.3, count),
+        (0, level.astype(int)),
+        outward + np.array([0, 0, 0.25]),
+    )
+
+
+def lush_bush(rng: np.random.Generator) -> Strokes:
+    """Build a leafy green bush, about 1.6 m wide and 1 m tall."""
+    bundle = _Bundle()
+    balls = int(rng.integers(11, 18))
+    centres = _disc(rng, balls, 0.58)
+    dome = 1.0 - (np.linalg.norm(centres[:, :2], axis=1) / 0.75) ** 2
+    centres[:, 2] = rng.uniform(0.18, 0.72, balls) * np.clip(dome, 0.25, 1.0) + 0.06
+    radii = rng.uniform(0.16, 0.3, balls)
+    _foliage(bundle, rng, centres, radii, (150, 0.022, 0.03))
+    return bundle.finish(256)
+
+
+def tree(rng: np.random.Generator) -> Strokes:
+    """Build a juniper-like tree with a forked trunk, about 4 m tall."""
+    bundle = _Bundle()
+    forks = int(rng.integers(5, 9))
+    fork_height = rng.uniform(0.5, 1.3)
+    fork = np.array([rng.normal(0, 0.12), rng.normal(0, 0.12), fork_height])
+    steps = np.linspace(0, 1, 7)[:, None]
+    sway = np.cumsum(rng.normal(0, 0.035, (7, 3)), axis=0) * np.array([1, 1, 0])
+    trunk = steps * fork + sway
+    _limb(bundle, rng, trunk, (0.19, 0.13))
+    angles = np.linspace(0, 2 * np.pi, forks, endpoint=False) + rng.uniform(0, 1.5, forks)
+    spread, rise = rng.uniform(0.5, 1.35, forks), rng.uniform(0.7, 2.4, forks)
+    tips = np.stack([np.cos(angles) * spread, np.sin(angles) * spread, rise], 1) + trunk[-1]
+    for tip in tips:
+        bend = rng.normal(0, 0.12, 3)
+        path = trunk[-1] + (tip - trunk[-1]) * steps + bend * np.sin(steps * np.pi)
+        _limb(bundle, rng, path, (0.09, 0.035))
+    balls = forks * 4
+    centres = np.repeat(tips, 4, axis=0) + rng.normal(0, 0.3, (balls, 3))
+    radii = rng.uniform(0.3, 0.58, balls)
+    _foliage(bundle, rng, centres, radii, (95, 0.05, 0.07))
+    return bundle.finish(320)
+
+
+def _limb(
+    bundle: _Bundle, rng: np.random.Generator, path: np.ndarray, radius: tuple[float, float]
+) -> None:
+    """Add a tapering limb: strands side by side, each with the normal of a cylinder."""
+    width = np.linspace(radius[0], radius[1], len(path) - 1)
+    for angle in np.linspace(0, 2 * np.pi, 8, endpoint=False):
+        out = np.array([math.cos(angle), math.sin(angle), 0.0])
+        offset = out * (np.append(width, width[-1])[:, None] * 0.6)
+        strand = path + offset
+        level = rng.integers(16, 50, len(width))
+        normal = np.repeat(out[None], len(width), axis=0)
+        bundle.add(strand[:-1], strand[1:], width * 0.75, (1, level), normal)
+
+
+def flower(rng: np.random.Generator) -> Strokes:
+    """Build a cushion of thin stems with many blossoms, about 0.9 m wide and 0.4 m tall."""
+    bundle = _Bundle()
+    count = 260
+    foot = _disc(rng, count, 0.4)
+    height = rng.uniform(0.12, 0.4, count) * (1.1 - np.linalg.norm(foot, axis=1))
+    tip = foot * 1.15 + _disc(rng, count, 0.07)
+    tip[:, 2] = height
+    level = rng.integers(12, 50, count)
+    normal = foot + np.array([0, 0, 0.4])
+    bundle.add(foot, tip, 0.012, (0, level), normal)
+    blooms = rng.uniform(size=count) < 0.8
+    heart = tip[blooms]
+    for _ in range(3):
+        petal = rng.normal(0, 0.016, heart.shape)
+        tone = (1, rng.integers(30, 63, len(heart)))
+        bundle.add(heart, heart + petal, 0.03, tone, normal[blooms])
+    return bundle.finish(224)
+
+
+def clutter(rng: np.random.Generator) -> Strokes:
+    """Build a litter of pebbles and broken twigs, about 1 m wide and a few centimetres tall."""
+    bundle = _Bundle()
+    stones = 60
+    centre = _disc(rng, stones, 0.5)
+    size = rng.uniform(0.02, 0.06, stones)
+    reach = _disc(rng, stones, 0.03)
+    for share, lift, shade in ((1.0, 0.25, 14), (0.75, 0.6, 34), (0.4, 0.9, 50)):
+        up = np.array([0, 0, 1.0]) * (size * lift)[:, None]
+        level = shade + rng.integers(-6, 7, stones)
+        normal = np.repeat([[0, 0, 1.0]], stones, 0)
+        bundle.add(centre + up, centre + reach + up, size * share, (0, level), normal)
+    twigs = 45
+    start = _disc(rng, twigs, 0.5) + np.array([0, 0, 0.015])
+    end = start + _disc(rng, twigs, 0.22) + np.array([0, 0, 0.01])
+    normal = np.repeat([[0, 0, 1.0]], twigs, 0)
+    bundle.add(start, end, 0.012, (1, rng.integers(14, 60, twigs)), normal)
+    return bundle.finish(192)

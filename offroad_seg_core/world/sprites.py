@@ -1,0 +1,151 @@
+"""Lit pictures of the shapes, for the sun and the colours of a scene, at several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+import math
+from typing import Protocol
+import zlib
+
+import cv2
+import numpy as np
+
+from offroad_seg_core.world import shapes, stones
+from offroad_seg_core.world.biome import Look, ObjectKind
+from offroad_seg_core.world.ground import ramp_colors
+from offroad_seg_core.world.shapes import LEVELS, TILT, View
+
+NUM_BINS = 24
+"""Viewing directions of a shape, 15 degrees apart."""
+_LIBRARY = 12
+"""Shapes of a kind; a scene uses some of them."""
+
+
+class Shape(Protocol):
+    """Anything that can be pictured from a side."""
+
+    def view(self, yaw_rad: float) -> View:
+        """Return the unlit picture for a viewing direction."""
+        ...
+
+
+BUILDERS: dict[str, Callable[[np.random.Generator], Shape]] = {
+    'grass': shapes.grass,
+    'dry_bush': shapes.dry_bush,
+    'lush_bush': shapes.lush_bush,
+    'tree': shapes.tree,
+    'flower': shapes.flower,
+    'clutter': shapes.clutter,
+    'rock': stones.rock,
+    'log': stones.log,
+}
+
+
+@lru_cache(maxsize=256)
+def _shape(name: str, number: int) -> Shape:
+    """Build a shape; the same in every scene and process."""
+    return BUILDERS[name](np.random.default_rng([zlib.crc32(name.encode()), number]))
+
+
+@lru_cache(maxsize=2048)
+def _view(name: str, number: int, direction: int) -> View:
+    return _shape(name, number).view(direction * 2.0 * math.pi / NUM_BINS)
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A lit picture: ``levels[i]`` is ``(h, w, 4)`` uint8 RGBA, each half the size before."""
+
+    levels: tuple[np.ndarray, ...]
+    foot_px: tuple[float, float]
+    px_per_m: float
+
+    @property
+    def height_m(self) -> float:
+        """Height above the foot, metres."""
+        return self.foot_px[1] / self.px_per_m
+
+
+class SpriteSet:
+    """The sprites of one object kind in one scene, made when first seen."""
+
+    def __init__(self, rng: np.random.Generator, kind: ObjectKind, look: Look) -> None:
+        self._kind, self._look = kind, look
+        self.numbers = rng.permutation(_LIBRARY)[: kind.num_models]
+        ramps = kind.palettes[rng.integers(len(kind.palettes))]
+        colors = np.zeros((256, 3))
+        for material, ramp in enumerate(ramps):
+            colors[material * LEVELS : (material + 1) * LEVELS] = ramp_colors(ramp, LEVELS, rng)
+        self._colors = np.clip(colors, 0, 255).astype(np.uint8)[:, None]
+        self._cache: dict[tuple[int, int], Sprite] = {}
+
+    def get(self, model: int, direction: int) -> Sprite:
+        """Return model ``model`` lit and seen along direction bin ``direction``."""
+        key = (model, direction)
+        if key not in self._cache:
+            name, number = self._kind.shape, int(self.numbers[model])
+            self._cache[key] = self._light(_view(name, number, direction), direction)
+        return self._cache[key]
+
+    def silhouette(self, model: int, yaw_rad: float) -> tuple[np.ndarray, View]:
+        """Return the alpha ``(h, w)`` uint8 of the shape seen along the sunlight."""
+        direction = round(yaw_rad * NUM_BINS / (2 * math.pi)) % NUM_BINS
+        view = _view(self._kind.shape, int(self.numbers[model]), direction)
+        return np.where(view.gbuffer[..., 0] > 0, 255, 0).astype(np.uint8), view
+
+    def _light(self, view: View, direction: int) -> Sprite:
+        buffer = view.gbuffer
+        yaw = direction * 2.0 * math.pi / NUM_BINS
+        east, north, up = (float(v) for v in self._look.sun_vector)
+        right = east * math.sin(yaw) - north * math.cos(yaw)
+        toward = -(east * math.cos(yaw) + north * math.sin(yaw))
+        ct, st = math.cos(TILT), math.sin(TILT)
+        sun = np.array([0.0, right, up * ct - toward * st, toward * ct + up * st], np.float32)
+        cosine = _cosine(buffer, sun)
+        wrap = np.float32(self._kind.wrap)
+        direct = np.clip((cosine + wrap * 0.75) / (1 + wrap * 0.75), 0.0, 1.0)
+        table = np.sqrt(
+            (
+                self._look.ambient_color
+                + np.linspace(0, 1, 256, dtype=np.float32)[:, None] * self._look.sun_color
+            )
+            * np.float32(self._look.exposure)
+        )
+        factors = np.clip(table * 128.0, 0, 255).astype(np.uint8)[:, None]
+        light = cv2.applyColorMap((direct * 255).astype(np.uint8), factors)
+        albedo = cv2.applyColorMap(np.ascontiguousarray(buffer[..., 0]), self._colors)
+        color = cv2.multiply(albedo, light, scale=1.0 / 128.0)
+        return Sprite(_pyramid(color, buffer[..., 0] > 0), view.foot_px, view.px_per_m)
+
+
+def _cosine(buffer: np.ndarray, sun: np.ndarray) -> np.ndarray:
+    """Return the dot product of the packed normals with the sun, ``(h, w)`` float32."""
+    matrix = (sun / 127.5).astype(np.float32)[None]
+    return cv2.transform(buffer.astype(np.float32), matrix) - np.float32(sun.sum())
+
+
+def _pyramid(color: np.ndarray, solid: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the picture at halving sizes; colours bleed outwards so that no rim shows.
+
+    Thin parts lose coverage when averaged; their alpha is raised so that a twig does not vanish
+    from a distance.
+    """
+    alpha = solid.astype(np.float32)
+    premultiplied = color * alpha[..., None]
+    levels = []
+    for level in range(6):
+        weight = cv2.blur(alpha, (5, 5)) + np.float32(1e-3)
+        spread = cv2.blur(premultiplied, (5, 5)) / weight[..., None]
+        sharp = premultiplied / np.maximum(alpha, np.float32(1e-3))[..., None]
+        rgb = np.where((alpha > 0.3)[..., None], sharp, spread)
+        opacity = np.clip(alpha * (255.0 * (1.0 + 0.25 * min(level, 2))), 0, 255)
+        levels.append(np.dstack([np.clip(rgb, 0, 255), opacity]).astype(np.uint8))
+        height, width = alpha.shape
+        if min(height, width) < 8:
+            break
+        half = (max(1, width // 2), max(1, height // 2))
+        alpha = cv2.resize(alpha, half, interpolation=cv2.INTER_AREA)
+        premultiplied = cv2.resize(premultiplied, half, interpolation=cv2.INTER_AREA)
+    return tuple(levels)
