@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class ValidationViews(Dataset):
 
 
 class StepBatchSampler(Sampler[list[Key]]):
-    """Yield the batches of training steps ``first_step`` to the end of its round.
+    """Yield the batches of training steps, from the current one to the end of its round.
 
     The frames of all epochs stand in one endless line, each epoch shuffled by (seed, epoch); step
     s takes the ``batch_size`` keys from position ``s * batch_size`` on. So a run that resumes at
@@ -82,6 +82,9 @@ class StepBatchSampler(Sampler[list[Key]]):
         batch_size: Keys of a batch.
         steps_per_round: Batches until iteration ends.
         seed: Of the shuffles.
+
+    Attributes:
+        first_step: Called when iteration begins: the step to go on with.
     """
 
     def __init__(self, num_frames: int, batch_size: int, steps_per_round: int, seed: int) -> None:
@@ -89,15 +92,16 @@ class StepBatchSampler(Sampler[list[Key]]):
         self._batch_size = batch_size
         self._steps_per_round = steps_per_round
         self._seed = seed
-        self.first_step = 0
+        self.first_step: Callable[[], int] = lambda: 0
 
     def __len__(self) -> int:
         return self._steps_per_round
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Yield batches; the caller sets ``first_step`` before each iteration."""
-        round_end = (self.first_step // self._steps_per_round + 1) * self._steps_per_round
-        for step in range(self.first_step, round_end):
+        """Yield the batches of the current round that are left."""
+        first_step = self.first_step()
+        round_end = (first_step // self._steps_per_round + 1) * self._steps_per_round
+        for step in range(first_step, round_end):
             yield self.keys(step)
 
     def keys(self, step: int) -> list[Key]:

@@ -138,6 +138,9 @@ class DDRNet(nn.Module):
             segmentation_head(detail, head_channels, num_classes) if auxiliary else None
         )
         self.apply(_initialize)
+        for head in (self.head, self.auxiliary_head):
+            if head is not None:  # small logits: the first loss is ln(num_classes)
+                nn.init.normal_(head[-1].weight, std=0.01)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits at stride 8; in training mode with the auxiliary head, two of them.

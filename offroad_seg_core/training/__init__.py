@@ -1,0 +1,1 @@
+"""Train a model from a configuration: ``training.run.train(config)``."""

@@ -1,0 +1,141 @@
+"""Checkpoints: weights with everything that is needed to use, resume or explain them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+import pickle
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from offroad_seg_core.config import load_config
+from offroad_seg_core.models import create_model
+from offroad_seg_core.taxonomy import Taxonomy
+from offroad_seg_core.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+KEY = 'offroad_seg'
+FORMAT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A file is no checkpoint of this project, or does not fit its use."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file of ``training/train.py`` holds.
+
+    Attributes:
+        path: The file.
+        config: The resolved configuration of the run.
+        taxonomy: The classes it was trained on.
+        info: ``git_commit``, ``config_sha256``, ``taxonomy_sha256``, ``step``, ``miou_present``
+            (nan before the first validation), ``elapsed_s`` and ``command``.
+        weights: State dict of the averaged model.
+    """
+
+    path: Path
+    config: TrainConfig
+    taxonomy: Taxonomy
+    info: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+
+    def build(self) -> nn.Module:
+        """Return the averaged model in eval mode."""
+        settings = self.config.model
+        model = create_model(settings.name, self.taxonomy.num_classes, **settings.options)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint; only tensors and plain values are unpickled.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or not written by this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such file; expected a .ckpt of training/train.py')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise CheckpointError(f'{path}: cannot be read as a checkpoint: {error}') from error
+    record = content.get(KEY) if isinstance(content, dict) else None
+    if record is None:
+        raise CheckpointError(f'{path}: was not written by training/train.py (no {KEY!r} entry)')
+    if record['format_version'] != FORMAT_VERSION:
+        raise CheckpointError(
+            f'{path}: format version {record["format_version"]}, expected {FORMAT_VERSION}; '
+            'train again with this version'
+        )
+    prefix = 'average.'
+    weights = {
+        name[len(prefix) :]: value
+        for name, value in content['state_dict'].items()
+        if name.startswith(prefix)
+    }
+    return Checkpoint(
+        path,
+        load_config(TrainConfig, record['config']),
+        Taxonomy.from_dict(record['taxonomy'], str(path)),
+        record['info'],
+        weights,
+    )
+
+
+def initialize_from(model: nn.Module, path: str | Path, taxonomy: Taxonomy) -> list[str]:
+    """Copy a checkpoint's averaged weights into a fresh model.
+
+    The classifier is copied only if both were made for the same classes in the same order; its
+    rows mean other things otherwise, even where the counts agree.
+
+    Args:
+        model: Changed in place.
+        path: A checkpoint of ``training/train.py``.
+        taxonomy: The classes of ``model``.
+
+    Returns:
+        Names of the weights that were not loaded.
+
+    Raises:
+        CheckpointError: The architectures differ.
+    """
+    source = load_checkpoint(path)
+    same_classes = source.taxonomy.names == taxonomy.names
+    state = model.state_dict()
+    classifiers = cast(tuple[str, ...], model.classifiers)
+    skipped = [] if same_classes else [key for key in state if key.startswith(classifiers)]
+    wrong = sorted(
+        name
+        for name in state.keys() | source.weights.keys()
+        if name not in skipped
+        and (
+            name not in state
+            or name not in source.weights
+            or state[name].shape != source.weights[name].shape
+        )
+    )
+    if wrong:
+        raise CheckpointError(
+            f'{path}: is a {source.config.model.name} {dict(source.config.model.options)}; '
+            f'{len(wrong)} weights do not fit this model, the first is {wrong[0]}; set the same '
+            'model.name and model.options'
+        )
+    model.load_state_dict({**source.weights, **{name: state[name] for name in skipped}})
+    log.info('%s: %d weights loaded', path, len(state) - len(skipped))
+    if skipped:
+        log.warning(
+            '%s: trained on %s, not %s: new weights for %s',
+            path,
+            source.taxonomy.name,
+            taxonomy.name,
+            ', '.join(skipped),
+        )
+    return skipped

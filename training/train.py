@@ -1,0 +1,57 @@
+"""Train a model.
+
+    python training/train.py --config config/train/demo_desert.yaml [section.key=value ...]
+
+Writes runs/<name>/: best.ckpt, last.ckpt, config.yaml, steps.csv, validation.jsonl, result.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+import shlex
+import sys
+
+from offroad_seg_core.config import load_config
+from offroad_seg_core.training.config import TrainConfig
+from offroad_seg_core.training.recorder import TrainingInterrupted
+from offroad_seg_core.training.run import fast_dev_run, train
+from offroad_seg_core.training.task import TrainingError
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--config', type=Path, required=True, help='a file of config/train')
+    parser.add_argument('--resume', action='store_true', help='go on from last.ckpt')
+    parser.add_argument('--fast-dev-run', action='store_true', help='2 steps, to see if it runs')
+    parser.add_argument('overrides', nargs='*', help='section.key=value, applied in order')
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    options = parse_arguments(arguments)
+    command = shlex.join([Path(sys.argv[0]).name, *(arguments or sys.argv[1:])])
+    try:
+        config = load_config(TrainConfig, options.config, options.overrides)
+        if options.fast_dev_run:
+            config = fast_dev_run(config)
+        scores = train(config, resume=options.resume, command=command)
+    except (ValueError, TrainingError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except TrainingInterrupted as interruption:
+        print(interruption, file=sys.stderr)
+        return 130
+    print(f'\n{config.folder}: mIoU {scores["miou_present"]:.4f} over the classes present')
+    for name, iou in scores['iou'].items():
+        print(f'  {name:16} {"absent" if iou is None else f"{iou:.4f}"}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
