@@ -15,7 +15,7 @@ demo:  ## Drive, segment and look at the result (BAG=path, IMAGES=folder, ENGINE
 		$(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(ENGINE),--engine '$(ENGINE)')
 
 install:  ## Make the full development environment in .venv (with PyTorch).
-	@$(INSTALL) .venv core replay ros train build dev
+	@$(INSTALL) .venv core replay ros train dev build --editable
 
 test: install  ## Run the tests: the core first, then everything over real DDS.
 	@$(DEV)/python -m pytest -q test/core test/training

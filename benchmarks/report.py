@@ -56,10 +56,10 @@ def interleaved_ms(
 def machine() -> dict[str, Any]:
     """Describe this machine."""
     cpu_info = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').exists() else ''
-    facts = dict(
-        (key.strip(), value.strip())
+    facts = {
+        key.strip(): value.strip()
         for key, _, value in (line.partition(':') for line in cpu_info.splitlines())
-    )
+    }
     flags = set(facts.get('flags', '').split())
     gpus = subprocess.run(
         'nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true',

@@ -1,10 +1,12 @@
 """Make a virtual environment and install requirement sets into it.
 
     python3 requirements/install.py .venv-demo core replay ros
+    python3 requirements/install.py .venv core replay ros train dev build --editable
 
 Where a ROS 2 is sourced its rclpy, OpenCV and NumPy are used (the environment sees the system's
 packages) and the set `ros` is left out; elsewhere rclpy comes from wheels. Nothing is installed
-twice: a stamp in the environment remembers what was asked for.
+twice: a stamp in the environment remembers what was asked for. `--editable` also makes this
+package itself importable from anywhere in that environment.
 """
 
 from __future__ import annotations
@@ -93,6 +95,8 @@ def main() -> None:
             f'got Python {sys.version.split()[0]}, expected 3.10 or newer; fix: make PYTHON=…'
         )
     folder, sets = Path(sys.argv[1]), sys.argv[2:]
+    editable = '--editable' in sets
+    sets = [name for name in sets if name != '--editable']
     distro = sourced_ros()
     stamp, stamp_file = stamp_of(sets, distro), folder / '.installed'
     if stamp_file.is_file() and stamp_file.read_text() == stamp:
@@ -105,6 +109,10 @@ def main() -> None:
     pip = [str(python), '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet']
     if subprocess.run(pip + arguments).returncode:
         sys.exit(f'pip could not install {sets}; its message stands above')
+    if editable:
+        subprocess.run(
+            [*pip, '--no-deps', '--no-build-isolation', '-e', str(FOLDER.parent)], check=True
+        )
     stamp_file.write_text(stamp)
     print(f'[install] done in {time.monotonic() - started:.0f} s', flush=True)
 
