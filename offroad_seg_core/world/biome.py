@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,12 @@ class ObjectKind:
     """Share of the height that is below ground."""
     wrap: float = 0.6
     """Softness of the light: 0 hard rock, 1 light that shines through leaves."""
+    is_flat: bool = False
+    """Lies on the ground: its pictures are from above and it casts no long shadow."""
+    num_directions: int = 12
+    """Sides it is pictured from, 12 or 24."""
+    soil_share: float = 0.0
+    """How much of the soil's colour it takes on."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,10 @@ class Look:
     contrast: float = 1.0
     density: float = 1.0
     roughness: float = 1.0
+    soil_choice: float = 0.0
+    """In [0, 1): which of the biome's soils; the stones take on some of its colour."""
+    grass_choice: float = 0.0
+    """In [0, 1): which of the biome's grasses, on the ground and standing."""
 
     @property
     def sun_vector(self) -> np.ndarray:
@@ -95,6 +106,11 @@ class Look:
         flat = np.cos(elevation)
         vector = [flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)]
         return np.array(vector, np.float32)
+
+
+def pick(options: tuple, choice: float) -> Any:
+    """Return the option that a number in [0, 1) points at."""
+    return options[int(choice * len(options))]
 
 
 def draw_look(rng: np.random.Generator) -> Look:
@@ -122,4 +138,6 @@ def draw_look(rng: np.random.Generator) -> Look:
         contrast=float(rng.uniform(0.9, 1.25)),
         density=float(rng.uniform(0.65, 1.35)),
         roughness=float(rng.uniform(0.6, 1.4)),
+        soil_choice=float(rng.uniform()),
+        grass_choice=float(rng.uniform()),
     )

@@ -10,7 +10,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from offroad_seg_core.world.biome import DRY_GRASS, GROUND_CLUTTER, LANDSCAPE, Biome, Look, Ramp
+from offroad_seg_core.world.biome import (
+    DRY_GRASS,
+    GROUND_CLUTTER,
+    LANDSCAPE,
+    Biome,
+    Look,
+    Ramp,
+    pick,
+)
 from offroad_seg_core.world.noise import fbm, smoothstep, to_byte, value_noise
 from offroad_seg_core.world.terrain import (
     FAR_CELL_M,
@@ -55,7 +63,7 @@ class Ground:
         self._bake_fields(rng, biome, terrain, bare)
         self._bake_light(rng, look, terrain)
         self._make_tiles(rng, look)
-        self._palette = _ground_palette(rng, biome)
+        self._palette = _ground_palette(rng, biome, look)
         self._light = np.clip(light_table(look) * 128.0, 0, 255).astype(np.uint8)[:, None]
 
     def _bake_fields(
@@ -63,6 +71,8 @@ class Ground:
     ) -> None:
         far_grass = fbm(rng, FAR_PX, 64, 3, 0.6)
         far_moist = fbm(rng, FAR_PX, 64, 3, 0.5)
+        steep = np.hypot(*np.gradient(terrain.far, FAR_CELL_M))
+        far_grass -= np.float32(3.0) * smoothstep(0.25, 0.55, steep).astype(np.float32)
         cover = rng.uniform(*biome.grass_cover)
         self.grass_threshold = 9.0 if bare else float(np.quantile(far_grass[::4, ::4], 1 - cover))
         base = _enlarge_centre(far_grass)
@@ -94,27 +104,27 @@ class Ground:
         parts = (
             to_byte(near_sun * hill_shadow, 0.0, 1.0),
             to_byte(near_open, 0.0, 1.0),
-            to_byte(tone, -3.0, 3.0),
+            to_byte(tone, -2.4, 2.4),
             to_byte(0.75 * rut + 0.25 * bed, 0.0, 1.0),
         )
         self.near = cv2.merge([cv2.resize(part, (MAP_PX, MAP_PX)) for part in parts])
         zeros = np.zeros((FAR_PX, FAR_PX), np.uint8)
         self._far = cv2.merge(
-            [to_byte(far_sun, 0, 1), to_byte(far_open, 0, 1), to_byte(far_tone, -3, 3), zeros]
+            [to_byte(far_sun, 0, 1), to_byte(far_open, 0, 1), to_byte(far_tone, -2.2, 2.2), zeros]
         )
 
     def _make_tiles(self, rng: np.random.Generator, look: Look) -> None:
         """Make the repeating close-up textures, 10 m wide: soil, grass litter and debris."""
         size = 1024
-        relief = fbm(rng, size, 16, 7, 0.62)
+        relief = fbm(rng, size, 16, 7, 0.7)
         slope = np.roll(relief, 1, 1) - np.roll(relief, -1, 1)
         slope = slope * look.sun_vector[0] + (
             (np.roll(relief, 1, 0) - np.roll(relief, -1, 0)) * look.sun_vector[1]
         )
-        soil = 0.55 * relief + 2.2 * slope
+        soil = 0.5 * relief + 2.6 * slope + _gravel(rng, size)
         straw = _scatter_strokes(rng, size, 9000, (5, 16), 1)
         debris = _scatter_strokes(rng, size, 5200, (1, 4), 3)
-        jitter = value_noise(rng, size, 128) + 0.8 * value_noise(rng, size, 512)
+        jitter = value_noise(rng, size, 32) + 0.8 * value_noise(rng, size, 128)
         fine = cv2.merge([_field_byte(soil), straw, debris, _field_byte(1.4 * jitter)])
         self._tiles = [fine, cv2.resize(fine, (256, 256), interpolation=cv2.INTER_AREA)]
 
@@ -144,31 +154,43 @@ class Ground:
         ragged = (fine[..., 3] - half) * closeness + (coarse[..., 3] - half) * (
             mid_closeness * np.float32(0.5)
         )
-        scale = 127.5 / _FIELD_RANGE
-        grass = fields[..., GRASS] + ragged * np.float32(0.35) > half + np.float32(
-            self.grass_threshold * scale
-        )
-        clutter = fields[..., CLUTTER] + ragged * np.float32(0.35) > half + np.float32(
-            self.clutter_threshold * scale
-        )
+        grass = self._cover(fields[..., GRASS], ragged, self.grass_threshold)
+        clutter = self._cover(fields[..., CLUTTER], ragged, self.clutter_threshold)
         detail = (fine[..., 0] - half) * closeness
-        detail += (coarse[..., 0] - half) * (mid_closeness * np.float32(0.6))
-        tone = baked[..., TONE] + detail * np.float32(0.85)
-        tone -= baked[..., TRACK] * np.float32(0.12)
-        soil = np.clip(tone * np.float32(0.5), 0, 127)
-        straw = tone * np.float32(0.12) + (fine[..., 1] - half) * closeness * np.float32(0.22) + 16
+        detail += (coarse[..., 0] - half) * (mid_closeness * np.float32(0.7))
+        tone = baked[..., TONE] + detail * np.float32(1.15)
+        tone -= baked[..., TRACK] * np.float32(0.16)
+        straw = tone * np.float32(0.14) + (fine[..., 1] - half) * closeness * np.float32(0.24) + 26
         litter = (
-            tone * np.float32(0.12) + (fine[..., 2] - half) * closeness * np.float32(0.25) + 16
+            tone * np.float32(0.14) + (fine[..., 2] - half) * closeness * np.float32(0.34) + 20
         )
-        index = np.where(grass, np.clip(straw, 0, 63) + 128, soil)
-        index = np.where(clutter & ~grass, np.clip(litter, 0, 63) + 192, index).astype(np.uint8)
+        soil = np.clip(tone * np.float32(0.5), 0, 127)
+        layers = (
+            (np.clip(litter, 0, 63) + 192, clutter),
+            (np.clip(straw, 0, 63) + 128, grass),
+        )
         label = np.full(depth.shape, LANDSCAPE, np.uint8)
-        label[clutter] = GROUND_CLUTTER
-        label[grass] = DRY_GRASS
-        return self._light_up(index, baked), label
+        label[clutter > 0.5] = GROUND_CLUTTER
+        label[grass > 0.5] = DRY_GRASS
+        return self._light_up(self._blend(soil, layers), baked), label
 
-    def _light_up(self, index: np.ndarray, baked: np.ndarray) -> np.ndarray:
-        albedo = cv2.applyColorMap(index, self._palette)
+    @staticmethod
+    def _cover(field: np.ndarray, ragged: np.ndarray, threshold: float) -> np.ndarray:
+        """Return how much of a pixel a material covers, 0 to 1; its label starts at one half."""
+        edge = np.float32(127.5 + threshold * 127.5 / _FIELD_RANGE)
+        cover = (field + ragged * np.float32(0.3) - edge) * np.float32(1.0 / 9.0) + np.float32(0.5)
+        return np.clip(cover, 0.0, 1.0, out=cover)
+
+    def _blend(self, soil: np.ndarray, layers: tuple) -> np.ndarray:
+        """Paint materials over each other, each by its cover; return the albedo."""
+        albedo = cv2.applyColorMap(soil.astype(np.uint8), self._palette)
+        for index, cover in layers:
+            color = cv2.applyColorMap(index.astype(np.uint8), self._palette)
+            if cover.any():
+                albedo = cv2.blendLinear(color, albedo, cover, np.float32(1.0) - cover)
+        return albedo
+
+    def _light_up(self, albedo: np.ndarray, baked: np.ndarray) -> np.ndarray:
         openness = np.ascontiguousarray(baked[..., OPEN])
         direct = np.ascontiguousarray(baked[..., SUN])
         light = cv2.applyColorMap(direct, self._light)
@@ -241,13 +263,17 @@ def _enlarge_centre(far: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(far, matrix, (NEAR_PX, NEAR_PX), flags=flags)
 
 
-def _ground_palette(rng: np.random.Generator, biome: Biome) -> np.ndarray:
-    """Return ``(256, 1, 3)`` uint8: soil 0-127, dry grass 128-191, litter 192-255."""
-    chosen = [options[rng.integers(len(options))] for options in (biome.soils, biome.grass)]
+def _ground_palette(rng: np.random.Generator, biome: Biome, look: Look) -> np.ndarray:
+    """Return ``(256, 1, 3)`` uint8: soil 0-127, dry grass 128-191, litter 192-255.
+
+    Grass and litter let some of the soil shine through.
+    """
+    chosen = [pick(biome.soils, look.soil_choice), pick(biome.grass, look.grass_choice)]
     chosen.append(biome.litter[rng.integers(len(biome.litter))])
-    parts = [
+    soil, straw, litter = (
         ramp_colors(ramp, steps, rng) for ramp, steps in zip(chosen, (128, 64, 64), strict=True)
-    ]
+    )
+    parts = [soil, 0.72 * straw + 0.28 * soil[::2], 0.55 * litter + 0.45 * soil[::2]]
     return np.clip(np.concatenate(parts), 0, 255).astype(np.uint8)[:, None]
 
 
@@ -256,6 +282,16 @@ def ramp_colors(ramp: Ramp, steps: int, rng: np.random.Generator) -> np.ndarray:
     tint = rng.normal(1.0, 0.035, 3)
     weight = np.linspace(0.0, 1.0, steps)[:, None]
     return (np.array(ramp.dark) * (1 - weight) + np.array(ramp.light) * weight) * tint
+
+
+def _gravel(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a tile of single grains and small stones, bright above and dark below, float32."""
+    tile = np.zeros((size, size), np.float32)
+    for count, radius in ((2600, 0), (900, 1), (120, 2)):
+        for x, y in rng.integers(3, size - 3, (count, 2)).tolist():
+            cv2.circle(tile, (x + 1, y + 1), radius, -1.6, -1)
+            cv2.circle(tile, (x, y), radius, float(rng.uniform(-0.8, 1.6)), -1)
+    return tile
 
 
 def _scatter_strokes(

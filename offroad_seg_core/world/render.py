@@ -15,11 +15,12 @@ from offroad_seg_core.world.ground import Ground
 from offroad_seg_core.world.raycast import cast_terrain
 from offroad_seg_core.world.scatter import Population, populate
 from offroad_seg_core.world.sky import Sky
-from offroad_seg_core.world.sprites import NUM_BINS, Sprite
+from offroad_seg_core.world.sprites import NUM_BINS, warp_sprite
 from offroad_seg_core.world.terrain import Terrain
 from offroad_seg_core.world.track import Track
 
 BIOMES: dict[str, Biome] = {'desert': DESERT}
+TALLEST_M = {'tree': 4.2, 'log': 1.9}
 
 
 @dataclass(frozen=True)
@@ -103,100 +104,85 @@ class _Canvas:
 
 def _draw_objects(scene: Scene, camera: Camera, pose: Pose, canvas: _Canvas) -> None:
     """Draw all visible objects, far ones first, each tested against the ground's depth."""
-    height, width = camera.size
-    axes = np.stack(pose.axes()).astype(np.float32)
-    focal = camera.focal_px
-    batches = []
-    for number, population in enumerate(scene.populations):
-        relative = population.position - pose.position.astype(np.float32)
-        right, down, ahead = (relative @ axes.T).T
-        size_px = focal * population.scale / np.maximum(ahead, 0.1)
-        tallest = {'tree': 4.0}.get(population.kind.shape, 0.8)
-        margin = size_px * tallest
-        keep = (ahead > 0.7) & (size_px * tallest > population.kind.min_height_px)
-        keep &= np.abs(right / np.maximum(ahead, 0.1) * focal) < width / 2 + margin
-        keep &= np.abs(down / np.maximum(ahead, 0.1) * focal) < height / 2 + margin
-        index = np.flatnonzero(keep)
-        azimuth = np.arctan2(relative[index, 1], relative[index, 0])
-        jitter = (index % 7) / 7.0 - 0.43
-        direction = np.rint(azimuth * (NUM_BINS / (2 * np.pi)) + jitter).astype(int) % NUM_BINS
-        batches.append(
-            np.column_stack(
-                [
-                    np.full(len(index), number),
-                    index,
-                    direction,
-                    right[index],
-                    down[index],
-                    ahead[index],
-                ]
-            )
-        )
+    batches = [
+        _visible(population, number, camera, pose)
+        for number, population in enumerate(scene.populations)
+    ]
     if not batches:
         return
     rows = np.concatenate(batches)
     rows = rows[np.argsort(-rows[:, 5], kind='stable')]
-    roll = math.radians(pose.roll_deg)
-    for number, index, direction, right, down, ahead in rows.tolist():
+    height, width = camera.size
+    focal, roll = camera.focal_px, math.radians(pose.roll_deg)
+    for number, index, direction, right, down, ahead, squash in rows.tolist():
         population = scene.populations[int(number)]
         i = int(index)
         sprite = population.sprites.get(int(population.model[i]), int(direction))
         scale = float(population.scale[i])
-        down += population.kind.sink * scale * sprite.height_m
+        if not population.kind.is_flat:
+            down += population.kind.sink * scale * sprite.height_m
         centre = (right / ahead * focal + width / 2, down / ahead * focal + height / 2)
         zoom = focal / ahead * scale / sprite.px_per_m
-        _draw(
-            canvas,
-            sprite,
-            (centre, zoom, roll),
-            (ahead, population.kind.label, float(population.light[i])),
-        )
+        stamp = warp_sprite(sprite, centre, zoom, (roll, squash), camera.size)
+        if stamp is not None:
+            _paint(canvas, stamp, population, i, ahead)
 
 
-def _draw(canvas: _Canvas, sprite: Sprite, place: tuple, what: tuple) -> None:
-    (u, v), zoom, roll = place
-    ahead, label, light = what
-    level = min(max(0, math.floor(-math.log2(max(zoom, 1e-6)) + 0.35)), len(sprite.levels) - 1)
-    picture = sprite.levels[level]
-    ratio_x = sprite.levels[0].shape[1] / picture.shape[1]
-    ratio_y = sprite.levels[0].shape[0] / picture.shape[0]
-    height, width = picture.shape[:2]
-    cos, sin = math.cos(roll) * zoom, -math.sin(roll) * zoom
-    a, b, c, d = cos * ratio_x, -sin * ratio_y, sin * ratio_x, cos * ratio_y
-    foot_x, foot_y = sprite.foot_px[0] / ratio_x, sprite.foot_px[1] / ratio_y
-    tx, ty = u - a * foot_x - b * foot_y, v - c * foot_x - d * foot_y
-    xs = (tx, tx + a * width, tx + b * height, tx + a * width + b * height)
-    ys = (ty, ty + c * width, ty + d * height, ty + c * width + d * height)
-    left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
-    right = min(canvas.label.shape[1], math.ceil(max(xs)) + 1)
-    bottom = min(canvas.label.shape[0], math.ceil(max(ys)) + 1)
-    if right <= left or bottom <= top:
-        return
-    region = (slice(top, bottom), slice(left, right))
+def _visible(population: Population, number: int, camera: Camera, pose: Pose) -> np.ndarray:
+    """Return the objects in view, one row each.
+
+    Columns: population, index, direction bin, right, down, ahead (m), squash (height on the
+    screen of what lies flat, as a share of its length).
+    """
+    kind = population.kind
+    relative = population.position - pose.position.astype(np.float32)
+    right, down, ahead = (relative @ np.stack(pose.axes()).astype(np.float32).T).T
+    inverse = camera.focal_px / np.maximum(ahead, np.float32(0.1))
+    tall_px = inverse * population.scale * np.float32(TALLEST_M.get(kind.shape, 0.9))
+    squash = np.ones_like(tall_px)
+    if kind.is_flat:
+        distance = np.sqrt((relative**2).sum(axis=1))
+        squash = np.clip(-relative[:, 2] / np.maximum(distance, 0.1), 0.02, 1.0)
+    height, width = camera.size
+    keep = (ahead > 0.8) & (tall_px * squash > kind.min_height_px)
+    keep &= np.abs(right * inverse) < width / 2 + tall_px * 1.2
+    keep &= np.abs(down * inverse) < height / 2 + tall_px * 1.2
+    index = np.flatnonzero(keep)
+    azimuth = np.arctan2(relative[index, 1], relative[index, 0])
+    turns = azimuth * (kind.num_directions / (2 * np.pi)) + (index % 7) / 7.0 - 0.43
+    direction = np.rint(turns).astype(int) * (NUM_BINS // kind.num_directions) % NUM_BINS
+    columns = (index, direction, right[index], down[index], ahead[index], squash[index])
+    return np.column_stack([np.full(len(index), number), *columns])
+
+
+def _paint(
+    canvas: _Canvas, stamp: tuple, population: Population, index: int, ahead: float
+) -> None:
+    """Put a warped sprite on the canvas where no ground stands in front of it."""
+    warped, region = stamp
+    kind = population.kind
     depth = canvas.depth[region]
-    visible = depth > ahead * 0.985 - 0.2
-    if not visible.any():
-        return
-    matrix = np.array(
-        [[a, b, tx - left - 0.5 + 0.5 * (a + b)], [c, d, ty - top - 0.5 + 0.5 * (c + d)]]
-    )
-    warped = cv2.warpAffine(picture, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+    if kind.is_flat:
+        visible = np.abs(depth - ahead) < 0.3 + 0.12 * ahead
+    else:
+        visible = depth > ahead * 0.985 - 0.2
     alpha = warped[..., 3]
     solid = visible & (alpha > 127)
-    color = canvas.color[region]
-    paint = warped[..., :3]
+    if not solid.any():
+        return
+    color, paint = canvas.color[region], np.ascontiguousarray(warped[..., :3])
+    light = float(population.light[index])
     if light < 0.95:
-        paint = cv2.convertScaleAbs(np.ascontiguousarray(paint), alpha=0.55 + 0.45 * light)
-    if right - left > 24:
+        paint = cv2.convertScaleAbs(paint, alpha=0.5 + 0.5 * light)
+    if warped.shape[1] > 24:
         weight = (alpha * visible).astype(np.float32) * np.float32(1 / 255)
-        paint = cv2.blendLinear(
-            np.ascontiguousarray(paint), np.ascontiguousarray(color), weight, 1 - weight
-        )
+        paint = cv2.blendLinear(paint, np.ascontiguousarray(color), weight, 1 - weight)
         np.copyto(color, paint, where=(weight > 0.05)[..., None])
     else:
         np.copyto(color, paint, where=solid[..., None])
-    np.copyto(canvas.label[region], label, where=solid)
-    np.copyto(depth, ahead, where=solid)
+    np.copyto(canvas.label[region], kind.label, where=solid)
+    if not kind.is_flat:
+        np.copyto(depth, ahead, where=solid)
 
 
 def _veil(scene: Scene, rays: Rays, canvas: _Canvas) -> np.ndarray:

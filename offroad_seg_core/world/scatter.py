@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from offroad_seg_core.world.biome import Biome, Look, ObjectKind
+from offroad_seg_core.world.biome import DRY_GRASS, Biome, Look, ObjectKind
 from offroad_seg_core.world.ground import MAP_CELL_M, MAP_PX, OPEN, SUN, Ground
 from offroad_seg_core.world.noise import smoothstep
 from offroad_seg_core.world.sprites import SpriteSet
-from offroad_seg_core.world.terrain import NEAR_CELL_M, Terrain, sample, to_grid
+from offroad_seg_core.world.terrain import NEAR_CELL_M, Terrain, sample_points, to_grid
 from offroad_seg_core.world.track import Track
 
 
@@ -36,13 +36,11 @@ def populate(
     terrain, track, ground = world
     populations = []
     for kind in biome.objects:
-        sprites = SpriteSet(rng, kind, look)
+        sprites = SpriteSet(rng, kind, biome, look)
         points = _wild(rng, kind, look, ground)
         points = np.concatenate([points, _roadside(rng, kind, look, track)])
-        rows = points.astype(np.float32)[:, None]
-        x, y = rows[..., 0].copy(), rows[..., 1].copy()
-        distance = sample(terrain.track_distance, x, y, NEAR_CELL_M, cv2.BORDER_REPLICATE)
-        points = points[distance[:, 0] > kind.clearance_m]
+        distance = terrain.track_distance_at(points)
+        points = points[distance > kind.clearance_m]
         count = len(points)
         spread = rng.uniform(0.0, 1.0, count) ** 1.6
         scale = kind.scale[0] + (kind.scale[1] - kind.scale[0]) * spread
@@ -53,30 +51,21 @@ def populate(
         populations.append(
             Population(kind, sprites, position, scale.astype(np.float32), model, light)
         )
-    for population in populations:
-        _cast_shadows(population, look, ground)
+    _cast_shadows(populations, look, world)
     return populations
 
 
 def _wild(rng: np.random.Generator, kind: ObjectKind, look: Look, ground: Ground) -> np.ndarray:
     """Return ``(N, 2)`` points where the kind's noise field lets it grow."""
     area_ha = (2.0 * kind.extent_m) ** 2 / 1e4
-    density = look.density if kind.field != 'any' else 1.0
+    density = look.density * rng.lognormal(0.0, 0.35)
     points = rng.uniform(
         -kind.extent_m, kind.extent_m, (rng.poisson(kind.per_ha * density * area_ha), 2)
     )
     if kind.field == 'any':
         return points
     field = {'grass': ground.grass, 'moist': ground.moist, 'clutter': ground.clutter}[kind.field]
-    cells = points.astype(np.float32)[:, None]
-    value = np.concatenate(
-        [
-            sample(
-                field, part[..., 0].copy(), part[..., 1].copy(), NEAR_CELL_M, cv2.BORDER_REFLECT
-            )
-            for part in np.array_split(cells, len(cells) // 30000 + 1)
-        ]
-    )[:, 0]
+    value = sample_points(field, points, NEAR_CELL_M, cv2.BORDER_REFLECT)
     start = {'grass': ground.grass_threshold, 'moist': 0.1, 'clutter': ground.clutter_threshold}[
         kind.field
     ]
@@ -86,7 +75,8 @@ def _wild(rng: np.random.Generator, kind: ObjectKind, look: Look, ground: Ground
 
 def _roadside(rng: np.random.Generator, kind: ObjectKind, look: Look, track: Track) -> np.ndarray:
     """Return ``(N, 2)`` points beside the track, in small groups."""
-    count = rng.poisson(kind.roadside_per_km * track.length_m / 1000.0)
+    density = look.density * rng.lognormal(0.0, 0.35)
+    count = rng.poisson(kind.roadside_per_km * density * track.length_m / 1000.0)
     along = rng.uniform(0.0, track.length_m, count)
     heading = track.heading_rad(along)
     side = rng.choice([-1.0, 1.0], count) * rng.uniform(*kind.roadside_m, count)
@@ -101,33 +91,53 @@ def _light_at(ground: Ground, position: np.ndarray) -> np.ndarray:
     return np.clip(ground.near[row, column, SUN].astype(np.float32) / 50.0, 0.0, 1.0)
 
 
-def _cast_shadows(population: Population, look: Look, ground: Ground) -> None:
-    """Lay each silhouette along the sunlight on the light map, and darken the foot."""
+def _cast_shadows(
+    populations: list[Population], look: Look, world: tuple[Terrain, Track, Ground]
+) -> None:
+    """Lay the silhouettes along the sunlight on the light map, and darken the ground at the feet.
+
+    Low plants far from the track get none; they are seen too small.
+    """
+    terrain, _, ground = world
+    shadow, contact = (np.zeros((MAP_PX, MAP_PX), np.uint8) for _ in range(2))
+    for population in populations:
+        if population.kind.is_flat:
+            continue
+        away_m = terrain.track_distance_at(population.position[:, :2])
+        limit = 26.0 if population.kind.label == DRY_GRASS else 70.0
+        _stamp_population(population, np.flatnonzero(away_m < limit), look, (shadow, contact))
+    near = ground.near
+    shadow = cv2.GaussianBlur(shadow, (0, 0), 0.7)
+    contact = cv2.GaussianBlur(contact, (0, 0), 1.4)
+    for channel, veil in ((SUN, _inverse(shadow, 0.85)), (OPEN, _inverse(contact, 0.55))):
+        near[..., channel] = cv2.multiply(near[..., channel].copy(), veil, scale=1.0 / 255.0)
+
+
+def _stamp_population(
+    population: Population,
+    index: np.ndarray,
+    look: Look,
+    canvases: tuple[np.ndarray, np.ndarray],
+) -> None:
+    shadow, contact = canvases
     away = -look.sun_vector[:2] / np.hypot(*look.sun_vector[:2])
     across = np.array([away[1], -away[0]])
     stretch = min(1.0 / np.tan(np.radians(look.sun_elevation_deg)), 3.0)
     yaw = float(np.arctan2(away[1], away[0]))
-    shadow, contact = (np.zeros((MAP_PX, MAP_PX), np.uint8) for _ in range(2))
     silhouettes: dict[int, tuple] = {}
     column, row = to_grid(population.position[:, 0], population.position[:, 1], MAP_CELL_M, MAP_PX)
-    for u, v, scale, model in zip(column, row, population.scale, population.model, strict=True):
+    for i in index.tolist():
+        u, v, scale, model = column[i], row[i], population.scale[i], int(population.model[i])
         if not (8 < u < MAP_PX - 8 and 8 < v < MAP_PX - 8):
             continue
         if model not in silhouettes:
-            silhouettes[model] = _small_silhouette(population, int(model), yaw)
+            silhouettes[model] = _small_silhouette(population, model, yaw)
         alpha, foot, px_per_m = silhouettes[model]
         unit = scale / px_per_m / MAP_CELL_M
         basis = np.column_stack([across * unit, -away * unit * stretch])
         _stamp(shadow, alpha, basis, np.array([u, v]) - basis @ foot)
-        reach = max(1, round(0.22 * alpha.shape[1] * unit))
+        reach = max(1, round(0.2 * alpha.shape[1] * unit))
         cv2.circle(contact, (round(float(u)), round(float(v))), reach, 150, -1)
-    softness = 0.7
-    shadow = cv2.GaussianBlur(shadow, (0, 0), softness)
-    contact = cv2.GaussianBlur(contact, (0, 0), 1.6)
-    near = ground.near
-    strength = 0.85 if population.kind.wrap < 0.55 else 0.7
-    for channel, veil in ((SUN, _inverse(shadow, strength)), (OPEN, _inverse(contact, 0.6))):
-        near[..., channel] = cv2.multiply(near[..., channel].copy(), veil, scale=1.0 / 255.0)
 
 
 def _inverse(image: np.ndarray, strength: float) -> np.ndarray:

@@ -30,6 +30,7 @@ class View:
     gbuffer: np.ndarray
     foot_px: tuple[float, float]
     px_per_m: float
+    tilt: float = TILT
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,13 @@ class Strokes:
     """(N,) int, material * 64 + level 1..63."""
     normal: np.ndarray
     resolution_px: int
+    tilt: float = TILT
 
     def view(self, yaw_rad: float) -> View:
         """Draw the plant as seen by someone who looks along ``yaw_rad``."""
-        start, end, normal = (_turn(part, yaw_rad) for part in (self.start, self.end, self.normal))
+        start, end, normal = (
+            _turn(part, yaw_rad, self.tilt) for part in (self.start, self.end, self.normal)
+        )
         both = np.concatenate([start[:, :2], end[:, :2]])
         margin = float(self.width.max())
         low, high = both.min(axis=0) - margin, both.max(axis=0) + margin
@@ -65,15 +69,15 @@ class Strokes:
         ):
             cv2.line(canvas, p, q, color, width, cv2.LINE_8, 3)
         foot = -corner * px_per_m
-        return View(canvas, (float(foot[0]), float(foot[1])), px_per_m)
+        return View(canvas, (float(foot[0]), float(foot[1])), px_per_m, self.tilt)
 
 
-def _turn(vectors: np.ndarray, yaw_rad: float) -> np.ndarray:
+def _turn(vectors: np.ndarray, yaw_rad: float, tilt: float) -> np.ndarray:
     """Return (right, up, towards the viewer) of model vectors for a viewing direction."""
     cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
     right = vectors[:, 0] * sin - vectors[:, 1] * cos
     toward = -(vectors[:, 0] * cos + vectors[:, 1] * sin)
-    ct, st = math.cos(TILT), math.sin(TILT)
+    ct, st = math.cos(tilt), math.sin(tilt)
     return np.stack([right, vectors[:, 2] * ct - toward * st, toward * ct + vectors[:, 2] * st], 1)
 
 
@@ -96,12 +100,12 @@ class _Bundle:
         index = material * LEVELS + np.clip(np.broadcast_to(level, count), 1, LEVELS - 1)
         self._parts.append((start, end, np.broadcast_to(width, count), index, normal))
 
-    def finish(self, resolution_px: int) -> Strokes:
+    def finish(self, resolution_px: int, tilt: float = TILT) -> Strokes:
         start, end, width, tone, normal = (
             np.concatenate(parts) for parts in zip(*self._parts, strict=True)
         )
         normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-        return Strokes(start, end, width, tone.astype(int), normal, resolution_px)
+        return Strokes(start, end, width, tone.astype(int), normal, resolution_px, tilt)
 
 
 def _disc(rng: np.random.Generator, count: int, radius: float) -> np.ndarray:
@@ -117,7 +121,7 @@ def _sphere(rng: np.random.Generator, count: int) -> np.ndarray:
 def grass(rng: np.random.Generator) -> Strokes:
     """Build a tussock of bent blades with seed heads, about 1.3 m wide and 0.6 m tall."""
     bundle = _Bundle()
-    count = 300
+    count = 420
     centres = _disc(rng, 7, 0.5)
     foot = centres[rng.integers(0, 7, count)] + _disc(rng, count, 0.16)
     height = rng.uniform(0.22, 0.62, count) * (1.05 - 0.5 * np.linalg.norm(foot, axis=1))
@@ -128,15 +132,15 @@ def grass(rng: np.random.Generator) -> Strokes:
     shade = rng.normal(0, 6, count)
     normal = foot + lean + up * 0.5
     for p, q, level in ((foot, knee, 20 + shade), (knee, tip, 42 + shade)):
-        bundle.add(p, q, 0.011, (0, level.astype(int)), normal)
+        bundle.add(p, q, 0.008, (0, level.astype(int)), normal)
     middle = (foot + knee) / 2
-    bundle.add(foot, middle, 0.014, (0, (10 + shade).astype(int)), normal)
+    bundle.add(foot, middle, 0.012, (0, (10 + shade).astype(int)), normal)
     heads = rng.uniform(size=count) < 0.22
     direction = (tip - knee)[heads]
     bundle.add(
         tip[heads],
-        tip[heads] + direction * 0.35,
-        0.016,
+        tip[heads] + direction * 0.25,
+        0.01,
         (1, (44 + shade[heads]).astype(int)),
         normal[heads],
     )
@@ -214,8 +218,12 @@ def lush_bush(rng: np.random.Generator) -> Strokes:
     centres = _disc(rng, balls, 0.58)
     dome = 1.0 - (np.linalg.norm(centres[:, :2], axis=1) / 0.75) ** 2
     centres[:, 2] = rng.uniform(0.18, 0.72, balls) * np.clip(dome, 0.25, 1.0) + 0.06
-    radii = rng.uniform(0.16, 0.3, balls)
-    _foliage(bundle, rng, centres, radii, (150, 0.022, 0.03))
+    radii = rng.uniform(0.13, 0.29, balls)
+    _foliage(bundle, rng, centres, radii, (170, 0.024, 0.022))
+    shoots = 60
+    start = centres[rng.integers(0, balls, shoots)]
+    rise = _sphere(rng, shoots) * 0.28 + np.array([0.0, 0.0, 0.14])
+    bundle.add(start, start + rise, 0.014, (0, rng.integers(22, 56, shoots)), rise)
     return bundle.finish(256)
 
 
@@ -260,38 +268,45 @@ def _limb(
 def flower(rng: np.random.Generator) -> Strokes:
     """Build a cushion of thin stems with many blossoms, about 0.9 m wide and 0.4 m tall."""
     bundle = _Bundle()
-    count = 260
-    foot = _disc(rng, count, 0.4)
-    height = rng.uniform(0.12, 0.4, count) * (1.1 - np.linalg.norm(foot, axis=1))
-    tip = foot * 1.15 + _disc(rng, count, 0.07)
+    count = 420
+    centres = _disc(rng, 6, 0.3)
+    foot = centres[rng.integers(0, 6, count)] + _disc(rng, count, 0.2)
+    height = rng.uniform(0.06, 0.36, count) * (1.1 - np.linalg.norm(foot, axis=1))
+    tip = foot * 1.15 + _disc(rng, count, 0.09)
     tip[:, 2] = height
-    level = rng.integers(12, 50, count)
+    level = 10 + 40 * height / 0.4 + rng.normal(0, 6, count)
     normal = foot + np.array([0, 0, 0.4])
-    bundle.add(foot, tip, 0.012, (0, level), normal)
-    blooms = rng.uniform(size=count) < 0.8
+    bundle.add(foot, tip, 0.012, (0, level.astype(int)), normal)
+    leaf = foot + (tip - foot) * rng.uniform(0.2, 0.9, (count, 1))
+    blade = _disc(rng, count, 0.05) + np.array([0, 0, 0.01])
+    bundle.add(leaf, leaf + blade, 0.016, (0, (level + 4).astype(int)), normal)
+    blooms = rng.uniform(size=count) < 0.75
     heart = tip[blooms]
     for _ in range(3):
-        petal = rng.normal(0, 0.016, heart.shape)
-        tone = (1, rng.integers(30, 63, len(heart)))
-        bundle.add(heart, heart + petal, 0.03, tone, normal[blooms])
-    return bundle.finish(224)
+        petal = rng.normal(0, 0.011, heart.shape)
+        tone = (1, rng.integers(24, 63, len(heart)))
+        bundle.add(heart, heart + petal, 0.02, tone, normal[blooms])
+    return bundle.finish(256)
 
 
 def clutter(rng: np.random.Generator) -> Strokes:
-    """Build a litter of pebbles and broken twigs, about 1 m wide and a few centimetres tall."""
+    """Build a litter of pebbles and broken twigs on the ground, about 1.2 m wide.
+
+    It is drawn as seen from above: its pictures are laid flat on the ground.
+    """
     bundle = _Bundle()
-    stones = 60
-    centre = _disc(rng, stones, 0.5)
-    size = rng.uniform(0.02, 0.06, stones)
+    stones = 110
+    centre = _disc(rng, stones, 0.55)
+    size = rng.uniform(0.02, 0.07, stones)
     reach = _disc(rng, stones, 0.03)
-    for share, lift, shade in ((1.0, 0.25, 14), (0.75, 0.6, 34), (0.4, 0.9, 50)):
-        up = np.array([0, 0, 1.0]) * (size * lift)[:, None]
+    normal = np.repeat([[0.0, 0.0, 1.0]], stones, 0)
+    for share, move, shade in ((1.1, 0.012, 8), (1.0, 0.0, 28), (0.55, -0.008, 46)):
+        shift = np.array([move, -move, 0.0])
         level = shade + rng.integers(-6, 7, stones)
-        normal = np.repeat([[0, 0, 1.0]], stones, 0)
-        bundle.add(centre + up, centre + reach + up, size * share, (0, level), normal)
-    twigs = 45
-    start = _disc(rng, twigs, 0.5) + np.array([0, 0, 0.015])
-    end = start + _disc(rng, twigs, 0.22) + np.array([0, 0, 0.01])
-    normal = np.repeat([[0, 0, 1.0]], twigs, 0)
+        bundle.add(centre + shift, centre + reach + shift, size * share, (0, level), normal)
+    twigs = 60
+    start = _disc(rng, twigs, 0.55)
+    end = start + _disc(rng, twigs, 0.2)
+    normal = np.repeat([[0.0, 0.0, 1.0]], twigs, 0)
     bundle.add(start, end, 0.012, (1, rng.integers(14, 60, twigs)), normal)
-    return bundle.finish(192)
+    return bundle.finish(192, tilt=math.pi / 2)

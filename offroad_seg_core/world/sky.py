@@ -17,9 +17,9 @@ class Sky:
 
     def __init__(self, rng: np.random.Generator, look: Look) -> None:
         self._look = look
-        body = fbm(rng, _CLOUD_PX, 8, 8, 0.55)
+        body = fbm(rng, _CLOUD_PX, 8, 8, 0.52)
         threshold = float(np.quantile(body[::4, ::4], 1.0 - look.cloud_cover))
-        cover = smoothstep(threshold, threshold + 0.9, body)
+        cover = smoothstep(threshold, threshold + 0.75, body)
         toward = look.sun_vector[:2] * np.float32(6.0)
         matrix = np.array([[1, 0, toward[0]], [0, 1, toward[1]]], np.float32)
         moved = cv2.warpAffine(
@@ -29,10 +29,11 @@ class Sky:
             borderMode=cv2.BORDER_WRAP,
             flags=cv2.INTER_LINEAR,
         )
-        shade = np.clip(0.78 + 0.3 * (moved - body) - 0.16 * smoothstep(0.3, 2.2, body), 0.3, 1.0)
+        thick = smoothstep(threshold + 0.5, threshold + 2.6, body)
+        shade = np.clip(0.93 + 0.22 * (moved - body) - 0.2 * thick, 0.55, 1.0)
         self._clouds = cv2.merge([to_byte(cover, 0, 1), to_byte(shade, 0, 1)])
         lit = look.ambient_color * 1.5 + look.sun_color * 0.55
-        self._cloud_color = np.sqrt(lit) * 255.0 * 1.05
+        self._cloud_color = np.sqrt(lit) * 255.0 * 1.12
         self._height_m = rng.uniform(0.11, 0.2)
 
     def haze(self, rays: Rays) -> np.ndarray:
@@ -52,7 +53,7 @@ class Sky:
         base = self._smooth_gradient(x, y, z)
         lift = np.maximum(z, np.float32(0.012))
         scale = np.float32(_CLOUD_PX * self._height_m)
-        bend = lift + np.float32(0.06)
+        bend = lift + np.float32(0.16)
         clouds = cv2.remap(
             self._clouds,
             x / bend * scale,

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from offroad_seg_core.world import shapes, stones
-from offroad_seg_core.world.biome import Look, ObjectKind
+from offroad_seg_core.world.biome import Biome, Look, ObjectKind, pick
 from offroad_seg_core.world.ground import ramp_colors
-from offroad_seg_core.world.shapes import LEVELS, TILT, View
+from offroad_seg_core.world.shapes import LEVELS, View
 
 NUM_BINS = 24
 """Viewing directions of a shape, 15 degrees apart."""
@@ -71,13 +71,19 @@ class Sprite:
 class SpriteSet:
     """The sprites of one object kind in one scene, made when first seen."""
 
-    def __init__(self, rng: np.random.Generator, kind: ObjectKind, look: Look) -> None:
+    def __init__(
+        self, rng: np.random.Generator, kind: ObjectKind, biome: Biome, look: Look
+    ) -> None:
         self._kind, self._look = kind, look
         self.numbers = rng.permutation(_LIBRARY)[: kind.num_models]
-        ramps = kind.palettes[rng.integers(len(kind.palettes))]
+        choice = look.grass_choice if kind.field == 'grass' else float(rng.uniform())
+        ramps = pick(kind.palettes, choice)
         colors = np.zeros((256, 3))
         for material, ramp in enumerate(ramps):
             colors[material * LEVELS : (material + 1) * LEVELS] = ramp_colors(ramp, LEVELS, rng)
+        soil = ramp_colors(pick(biome.soils, look.soil_choice), LEVELS, rng)
+        grown = slice(0, len(ramps) * LEVELS)
+        colors[grown] += (np.tile(soil, (len(ramps), 1)) - colors[grown]) * kind.soil_share
         self._colors = np.clip(colors, 0, 255).astype(np.uint8)[:, None]
         self._cache: dict[tuple[int, int], Sprite] = {}
 
@@ -101,7 +107,7 @@ class SpriteSet:
         east, north, up = (float(v) for v in self._look.sun_vector)
         right = east * math.sin(yaw) - north * math.cos(yaw)
         toward = -(east * math.cos(yaw) + north * math.sin(yaw))
-        ct, st = math.cos(TILT), math.sin(TILT)
+        ct, st = math.cos(view.tilt), math.sin(view.tilt)
         sun = np.array([0.0, right, up * ct - toward * st, toward * ct + up * st], np.float32)
         cosine = _cosine(buffer, sun)
         wrap = np.float32(self._kind.wrap)
@@ -149,3 +155,43 @@ def _pyramid(color: np.ndarray, solid: np.ndarray) -> tuple[np.ndarray, ...]:
         alpha = cv2.resize(alpha, half, interpolation=cv2.INTER_AREA)
         premultiplied = cv2.resize(premultiplied, half, interpolation=cv2.INTER_AREA)
     return tuple(levels)
+
+
+def warp_sprite(
+    sprite: Sprite,
+    centre: tuple[float, float],
+    zoom: float,
+    bearing: tuple[float, float],
+    size: tuple[int, int],
+) -> tuple[np.ndarray, tuple[slice, slice]] | None:
+    """Return a sprite as it falls on the screen: RGBA pixels and their region, or None outside.
+
+    Args:
+        sprite: what to draw.
+        centre: (column, row) of its foot on the screen.
+        zoom: screen pixels for a pixel of the sprite's largest picture.
+        bearing: (roll in radians, vertical squash).
+        size: (height, width) of the screen.
+    """
+    roll, squash = bearing
+    level = max(0, math.floor(0.35 - math.log2(max(zoom, 1e-6))))
+    picture = sprite.levels[min(level, len(sprite.levels) - 1)]
+    height, width = picture.shape[:2]
+    ratio_x = sprite.levels[0].shape[1] / width
+    ratio_y = sprite.levels[0].shape[0] / height
+    cos, sin = math.cos(roll) * zoom, -math.sin(roll) * zoom
+    a, b, c, d = cos * ratio_x, -sin * ratio_y * squash, sin * ratio_x, cos * ratio_y * squash
+    foot_x, foot_y = sprite.foot_px[0] / ratio_x, sprite.foot_px[1] / ratio_y
+    tx, ty = centre[0] - a * foot_x - b * foot_y, centre[1] - c * foot_x - d * foot_y
+    xs = (tx, tx + a * width, tx + b * height, tx + a * width + b * height)
+    ys = (ty, ty + c * width, ty + d * height, ty + c * width + d * height)
+    left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
+    right, bottom = min(size[1], math.ceil(max(xs)) + 1), min(size[0], math.ceil(max(ys)) + 1)
+    if right <= left or bottom <= top:
+        return None
+    half = 0.5
+    matrix = np.array(
+        [[a, b, tx - left - half + half * (a + b)], [c, d, ty - top - half + half * (c + d)]]
+    )
+    warped = cv2.warpAffine(picture, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+    return warped, (slice(top, bottom), slice(left, right))

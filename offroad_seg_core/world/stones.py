@@ -68,11 +68,11 @@ class Rock:
         at = np.mod(np.rint(surface * 70.0), 128).astype(int)
         grain = self.grain[at[..., 0], at[..., 2]] + self.grain[at[..., 1], at[..., 2]]
         bump = np.stack([grain, self.grain[at[..., 2], at[..., 0]] * 1.4, 0 * grain], -1)
-        normal = self.normals[face] + 0.1 * bump
+        normal = self.normals[face] + 0.16 * bump
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
         layer = np.sin(surface[..., 2] * 26.0 + grain * 0.5)
         height = np.clip(surface[..., 2] / 0.25, 0.0, 1.0)
-        tone = 20 + 18 * height + 5.0 * grain + 3.0 * layer + (face % 5) * 1.5
+        tone = 18 + 17 * height + 7.0 * grain + 3.0 * layer + (face % 5) * 1.5
         tone = np.clip(tone, 1, LEVELS - 1)
         return View(_pack(solid, tone, normal, (right, up, toward)), foot, px_per_m)
 
@@ -85,9 +85,9 @@ def rock(rng: np.random.Generator) -> Rock:
     normals[0] = (0, 0, 1)
     axes = np.array([rng.uniform(0.38, 0.58), rng.uniform(0.34, 0.5), rng.uniform(0.22, 0.42)])
     support = np.linalg.norm(normals * axes, axis=1)
-    offsets = support * rng.uniform(0.78, 1.0, count) + normals[:, 2] * axes[2] * 0.75
+    offsets = support * rng.uniform(0.7, 1.0, count) + normals[:, 2] * axes[2] * 0.75
     box = np.concatenate([np.eye(3), -np.eye(3)])
-    reach = np.concatenate([axes, axes]) + box[:, 2] * axes[2] * 0.75
+    reach = np.concatenate([axes, axes]) * 0.98 + box[:, 2] * axes[2] * 0.75
     return Rock(
         np.concatenate([normals, box]), np.concatenate([offsets, reach]), fbm(rng, 128, 8, 5, 0.6)
     )
@@ -100,6 +100,7 @@ class Log:
     half_length: float
     radius: float
     yaw_rad: float
+    bend: float
     grain: np.ndarray
 
     def view(self, yaw_rad: float) -> View:
@@ -109,6 +110,7 @@ class Log:
         (columns, rows), foot, px_per_m = _plane(half, 3.0 * self.radius + 0.35, -0.4, 288)
         origin = columns[..., None] * right + rows[..., None] * up
         origin[..., 2] -= self.radius
+        origin[..., 1] -= self.bend * np.cos(origin[..., 0] * 1.6)
         radius = self._radius(origin[..., 0])
         a = toward[1] ** 2 + toward[2] ** 2
         b = origin[..., 1] * toward[1] + origin[..., 2] * toward[2]
@@ -132,7 +134,9 @@ class Log:
         return View(gbuffer, foot, px_per_m)
 
     def _radius(self, along: np.ndarray) -> np.ndarray:
-        return self.radius * (1.0 - 0.16 * along / self.half_length + 0.05 * np.sin(along * 5.0))
+        return self.radius * (
+            1.0 - 0.16 * along / self.half_length + 0.1 * np.sin(along * 4.0 + 9 * self.bend)
+        )
 
     def _bark(self, along: np.ndarray, angle: np.ndarray) -> np.ndarray:
         column = np.mod(np.rint(along * 18.0), 128).astype(int)
@@ -146,5 +150,6 @@ def log(rng: np.random.Generator) -> Log:
         half_length=float(rng.uniform(1.0, 1.8)),
         radius=float(rng.uniform(0.13, 0.22)),
         yaw_rad=float(rng.uniform(0.0, np.pi)),
+        bend=float(rng.uniform(-0.16, 0.16)),
         grain=fbm(rng, 128, 16, 4, 0.7),
     )

@@ -30,6 +30,17 @@ def sample(
     return cv2.remap(grid, column, row, cv2.INTER_LINEAR, borderMode=border)
 
 
+def sample_points(grid: np.ndarray, points: np.ndarray, cell_m: float, border: int) -> np.ndarray:
+    """Sample a square grid bilinearly at ``(N, 2)`` world points, any N; return ``(N,)``."""
+    width = 1024  # cv2.remap refuses sides of 32767 and more, so a list is folded to a picture
+    padded = np.zeros((-(-len(points) // width) * width, 2), np.float32)
+    padded[: len(points)] = points
+    x, y = (np.ascontiguousarray(padded[:, i].reshape(-1, width)) for i in range(2))
+    if not len(points):
+        return np.zeros(0, grid.dtype)
+    return sample(grid, x, y, cell_m, border).ravel()[: len(points)]
+
+
 class Terrain:
     """Ground height and its light, on a far grid and a near one.
 
@@ -59,12 +70,13 @@ class Terrain:
 
     def height_at(self, points: np.ndarray) -> np.ndarray:
         """Return the ground height at ``(N, 2)`` points as ``(N,)`` float32."""
-        rows = np.ascontiguousarray(points, np.float32).reshape(-1, 1, 2)
-        parts = [
-            self.height(part[..., 0].copy(), part[..., 1].copy())
-            for part in np.array_split(rows, len(rows) // 30000 + 1)
-        ]
-        return np.concatenate(parts)[:, 0]
+        far = sample_points(self.far, points, FAR_CELL_M, cv2.BORDER_REPLICATE)
+        near = sample_points(self.near_delta, points, NEAR_CELL_M, cv2.BORDER_CONSTANT)
+        return far + near
+
+    def track_distance_at(self, points: np.ndarray) -> np.ndarray:
+        """Return the distance of ``(N, 2)`` points to the middle of the track, ``(N,)`` m."""
+        return sample_points(self.track_distance, points, NEAR_CELL_M, cv2.BORDER_REPLICATE)
 
     def near_height(self) -> np.ndarray:
         """Return the full height on the near grid, ``(1024, 1024)`` float32."""
