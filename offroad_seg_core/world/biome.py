@@ -55,6 +55,8 @@ class ObjectKind:
     """Lies on the ground: its pictures are from above and it casts no long shadow."""
     num_directions: int = 12
     """Sides it is pictured from, 12 or 24."""
+    max_slope: float = 0.5
+    """Steeper hillsides (rise over run) stay bare of it."""
     soil_share: float = 0.0
     """How much of the soil's colour it takes on."""
 
@@ -72,7 +74,7 @@ class Biome:
     """Height scale of the hills around the track."""
     mountain_m: tuple[float, float] = (60.0, 210.0)
     mesa_chance: float = 0.55
-    grass_cover: tuple[float, float] = (0.22, 0.5)
+    grass_cover: tuple[float, float] = (0.28, 0.62)
     clutter_cover: tuple[float, float] = (0.06, 0.14)
 
 

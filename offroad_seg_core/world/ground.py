@@ -279,7 +279,7 @@ def _ground_palette(rng: np.random.Generator, biome: Biome, look: Look) -> np.nd
 
 def ramp_colors(ramp: Ramp, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``(steps, 3)`` float64 display colours of a ramp, slightly tinted by the seed."""
-    tint = rng.normal(1.0, 0.035, 3)
+    tint = rng.normal(1.0, 0.02, 3)
     weight = np.linspace(0.0, 1.0, steps)[:, None]
     return (np.array(ramp.dark) * (1 - weight) + np.array(ramp.light) * weight) * tint
 
@@ -287,7 +287,7 @@ def ramp_colors(ramp: Ramp, steps: int, rng: np.random.Generator) -> np.ndarray:
 def _gravel(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a tile of single grains and small stones, bright above and dark below, float32."""
     tile = np.zeros((size, size), np.float32)
-    for count, radius in ((2600, 0), (900, 1), (120, 2)):
+    for count, radius in ((5000, 0), (2400, 1), (420, 2), (60, 3)):
         for x, y in rng.integers(3, size - 3, (count, 2)).tolist():
             cv2.circle(tile, (x + 1, y + 1), radius, -1.6, -1)
             cv2.circle(tile, (x, y), radius, float(rng.uniform(-0.8, 1.6)), -1)

@@ -105,7 +105,7 @@ class _Canvas:
 def _draw_objects(scene: Scene, camera: Camera, pose: Pose, canvas: _Canvas) -> None:
     """Draw all visible objects, far ones first, each tested against the ground's depth."""
     batches = [
-        _visible(population, number, camera, pose)
+        _visible(population, number, (camera, pose), canvas.depth)
         for number, population in enumerate(scene.populations)
     ]
     if not batches:
@@ -128,12 +128,15 @@ def _draw_objects(scene: Scene, camera: Camera, pose: Pose, canvas: _Canvas) -> 
             _paint(canvas, stamp, population, i, ahead)
 
 
-def _visible(population: Population, number: int, camera: Camera, pose: Pose) -> np.ndarray:
+def _visible(
+    population: Population, number: int, seen_by: tuple[Camera, Pose], depth: np.ndarray
+) -> np.ndarray:
     """Return the objects in view, one row each.
 
     Columns: population, index, direction bin, right, down, ahead (m), squash (height on the
     screen of what lies flat, as a share of its length).
     """
+    camera, pose = seen_by
     kind = population.kind
     relative = population.position - pose.position.astype(np.float32)
     right, down, ahead = (relative @ np.stack(pose.axes()).astype(np.float32).T).T
@@ -148,11 +151,27 @@ def _visible(population: Population, number: int, camera: Camera, pose: Pose) ->
     keep &= np.abs(right * inverse) < width / 2 + tall_px * 1.2
     keep &= np.abs(down * inverse) < height / 2 + tall_px * 1.2
     index = np.flatnonzero(keep)
+    screen = np.stack([right * inverse + width / 2, down * inverse + height / 2], 1)[index]
+    index = index[~_hidden(screen, tall_px[index], ahead[index], depth)]
     azimuth = np.arctan2(relative[index, 1], relative[index, 0])
     turns = azimuth * (kind.num_directions / (2 * np.pi)) + (index % 7) / 7.0 - 0.43
     direction = np.rint(turns).astype(int) * (NUM_BINS // kind.num_directions) % NUM_BINS
     columns = (index, direction, right[index], down[index], ahead[index], squash[index])
     return np.column_stack([np.full(len(index), number), *columns])
+
+
+def _hidden(
+    foot_px: np.ndarray, tall_px: np.ndarray, ahead: np.ndarray, depth: np.ndarray
+) -> np.ndarray:
+    """Return which objects have ground in front of all of 15 points of their outline's box."""
+    height, width = depth.shape
+    behind = np.ones(len(ahead), bool)
+    for across in (-0.8, 0.0, 0.8):
+        column = np.clip(foot_px[:, 0] + across * tall_px, 0, width - 1).astype(int)
+        for rise in (-0.1, 0.2, 0.5, 0.8, 1.1):
+            row = np.clip(foot_px[:, 1] - rise * tall_px, 0, height - 1).astype(int)
+            behind &= depth[row, column] < ahead * 0.985 - 0.2
+    return behind
 
 
 def _paint(

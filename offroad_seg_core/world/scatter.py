@@ -41,6 +41,7 @@ def populate(
         points = np.concatenate([points, _roadside(rng, kind, look, track)])
         distance = terrain.track_distance_at(points)
         points = points[distance > kind.clearance_m]
+        points = points[terrain.steepness_at(points) < kind.max_slope]
         count = len(points)
         spread = rng.uniform(0.0, 1.0, count) ** 1.6
         scale = kind.scale[0] + (kind.scale[1] - kind.scale[0]) * spread

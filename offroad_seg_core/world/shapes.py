@@ -13,7 +13,7 @@ import math
 import cv2
 import numpy as np
 
-TILT = 0.17
+TILT = 0.24
 """How far the views look down, radians."""
 LEVELS = 64
 """Brightness steps of a material; tone = material * LEVELS + level, 0 is empty."""
@@ -214,16 +214,16 @@ def _foliage(
 def lush_bush(rng: np.random.Generator) -> Strokes:
     """Build a leafy green bush, about 1.6 m wide and 1 m tall."""
     bundle = _Bundle()
-    balls = int(rng.integers(11, 18))
+    balls = int(rng.integers(14, 21))
     centres = _disc(rng, balls, 0.58)
     dome = 1.0 - (np.linalg.norm(centres[:, :2], axis=1) / 0.75) ** 2
-    centres[:, 2] = rng.uniform(0.18, 0.72, balls) * np.clip(dome, 0.25, 1.0) + 0.06
+    centres[:, 2] = rng.uniform(0.02, 0.7, balls) * np.clip(dome, 0.2, 1.0) + 0.05
     radii = rng.uniform(0.13, 0.29, balls)
-    _foliage(bundle, rng, centres, radii, (170, 0.024, 0.022))
-    shoots = 60
+    _foliage(bundle, rng, centres, radii, (190, 0.022, 0.016))
+    shoots = 90
     start = centres[rng.integers(0, balls, shoots)]
-    rise = _sphere(rng, shoots) * 0.28 + np.array([0.0, 0.0, 0.14])
-    bundle.add(start, start + rise, 0.014, (0, rng.integers(22, 56, shoots)), rise)
+    rise = _sphere(rng, shoots) * 0.24 + np.array([0.0, 0.0, 0.1])
+    bundle.add(start, start + rise, 0.006, (0, rng.integers(22, 56, shoots)), rise)
     return bundle.finish(256)
 
 
@@ -295,18 +295,18 @@ def clutter(rng: np.random.Generator) -> Strokes:
     It is drawn as seen from above: its pictures are laid flat on the ground.
     """
     bundle = _Bundle()
-    stones = 110
+    stones = 130
     centre = _disc(rng, stones, 0.55)
-    size = rng.uniform(0.02, 0.07, stones)
+    size = 0.012 + 0.045 * rng.uniform(0.0, 1.0, stones) ** 2
     reach = _disc(rng, stones, 0.03)
     normal = np.repeat([[0.0, 0.0, 1.0]], stones, 0)
-    for share, move, shade in ((1.1, 0.012, 8), (1.0, 0.0, 28), (0.55, -0.008, 46)):
+    for share, move, shade in ((1.15, 0.01, 6), (1.0, 0.0, 22), (0.55, -0.006, 36)):
         shift = np.array([move, -move, 0.0])
         level = shade + rng.integers(-6, 7, stones)
         bundle.add(centre + shift, centre + reach + shift, size * share, (0, level), normal)
-    twigs = 60
+    twigs = 40
     start = _disc(rng, twigs, 0.55)
     end = start + _disc(rng, twigs, 0.2)
     normal = np.repeat([[0.0, 0.0, 1.0]], twigs, 0)
-    bundle.add(start, end, 0.012, (1, rng.integers(14, 60, twigs)), normal)
+    bundle.add(start, end, 0.012, (1, rng.integers(8, 44, twigs)), normal)
     return bundle.finish(192, tilt=math.pi / 2)

@@ -78,6 +78,11 @@ class Terrain:
         """Return the distance of ``(N, 2)`` points to the middle of the track, ``(N,)`` m."""
         return sample_points(self.track_distance, points, NEAR_CELL_M, cv2.BORDER_REPLICATE)
 
+    def steepness_at(self, points: np.ndarray) -> np.ndarray:
+        """Return the slope of the far hills at ``(N, 2)`` points, rise over run, ``(N,)``."""
+        steep = np.hypot(*np.gradient(self.far, FAR_CELL_M)).astype(np.float32)
+        return sample_points(steep, points, FAR_CELL_M, cv2.BORDER_REPLICATE)
+
     def near_height(self) -> np.ndarray:
         """Return the full height on the near grid, ``(1024, 1024)`` float32."""
         return self._near_base() + self.near_delta
