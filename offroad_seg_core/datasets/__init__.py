@@ -8,5 +8,6 @@ from pydantic import Field
 
 from offroad_seg_core.datasets.falcon import FalconConfig
 from offroad_seg_core.datasets.folder import FolderConfig
+from offroad_seg_core.datasets.procedural import WorldConfig
 
-DatasetConfig = Annotated[FalconConfig | FolderConfig, Field(discriminator='kind')]
+DatasetConfig = Annotated[FalconConfig | FolderConfig | WorldConfig, Field(discriminator='kind')]

@@ -138,9 +138,6 @@ class DDRNet(nn.Module):
             segmentation_head(detail, head_channels, num_classes) if auxiliary else None
         )
         self.apply(_initialize)
-        for head in (self.head, self.auxiliary_head):
-            if head is not None:  # small logits: the first loss is ln(num_classes)
-                nn.init.normal_(head[-1].weight, std=0.01)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits at stride 8; in training mode with the auxiliary head, two of them.
@@ -214,7 +211,8 @@ def _resize(x: Tensor, size: torch.Size) -> Tensor:
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
-        if module.bias is not None:
+        if module.bias is not None:  # a classifier: small logits, so that no class is favoured
+            nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
 
 

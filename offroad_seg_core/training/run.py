@@ -25,6 +25,7 @@ from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 from offroad_seg_core.training.checkpoint import initialize_from, load_checkpoint
 from offroad_seg_core.training.config import Precision, TrainConfig
 from offroad_seg_core.training.lightning_import import lightning
+from offroad_seg_core.training.memory import keep_freed_memory
 from offroad_seg_core.training.provenance import cpu_flags
 from offroad_seg_core.training.recorder import Recorder
 from offroad_seg_core.training.task import SegmentationTask
@@ -51,6 +52,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> di
     """
     config = replace(config, precision=resolve_precision(config.precision))
     last = _prepare_folder(config, resume)
+    keep_freed_memory()
     _seed_everything(config.seed)
     taxonomy = load_taxonomy(config.taxonomy)
     frames = config.dataset.frames('train', taxonomy)

@@ -1,0 +1,153 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from offroad_seg_core.config import ConfigError, load_config
+from offroad_seg_core.datasets.photometric import PhotometricConfig, distort_colors
+from offroad_seg_core.datasets.transforms import AugmentConfig, augment, fit_view
+
+STILL = AugmentConfig(
+    scale_range=(1.0, 1.0),
+    rotation_deg=0.0,
+    flip_probability=0.0,
+    max_class_share=1.0,
+    photometric=PhotometricConfig(strength=0.0),
+)
+
+
+def rng(*seed):
+    return np.random.default_rng(seed or 0)
+
+
+@pytest.fixture
+def frame():
+    """Return an image whose red channel is ten times its label, in blocks of 8 pixels."""
+    labels = np.kron(np.arange(48).reshape(6, 8) % 10, np.ones((8, 8))).astype(np.uint8)
+    image = np.zeros((*labels.shape, 3), np.uint8)
+    image[..., 0] = 10 * labels
+    return image, labels
+
+
+class TestAugment:
+    def test_nothing_to_vary_returns_the_frame(self, frame):
+        image, labels = augment(*frame, (48, 64), (48, 64), STILL, rng())
+        assert np.array_equal(image, frame[0])
+        assert np.array_equal(labels, frame[1])
+
+    def test_mirror(self, frame):
+        config = replace(STILL, flip_probability=1.0)
+        image, labels = augment(*frame, (48, 64), (48, 64), config, rng())
+        assert np.array_equal(image, frame[0][:, ::-1])
+        assert np.array_equal(labels, frame[1][:, ::-1])
+
+    def test_zoom_is_relative_to_the_network_s_input(self, frame):
+        # The frame is enlarged twice to fit the input, and then halved again.
+        config = replace(STILL, scale_range=(0.5, 0.5))
+        image, labels = augment(*frame, (48, 64), (96, 128), config, rng())
+        assert np.array_equal(labels, frame[1])
+        assert np.array_equal(image, frame[0])
+
+    def test_pixels_from_outside_are_ignored(self, frame):
+        _, labels = augment(*frame, (96, 128), (24, 32), STILL, rng(3))
+        inside = labels != 255
+        assert inside.sum() == 24 * 32
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (24, 32)
+
+    @pytest.mark.parametrize('seed', range(8))
+    def test_image_and_labels_stay_together(self, frame, seed):
+        config = replace(STILL, scale_range=(0.7, 2.0), rotation_deg=10.0, flip_probability=0.5)
+        image, labels = augment(*frame, (40, 56), (48, 64), config, rng(seed))
+        assert image.shape == (40, 56, 3)
+        inside = labels != 255
+        expected = 10.0 * labels
+        agree = np.abs(image[..., 0] - expected)[inside] <= 3  # all but pixels on block edges
+        assert agree.mean() > 0.6
+        # One pixel to the side agrees less: there is no offset between the two.
+        shifted = np.abs(np.roll(image[..., 0], 2, axis=1) - expected)[inside] <= 3
+        assert agree.mean() > shifted.mean() + 0.05
+
+    def test_same_key_same_view_and_other_keys_differ(self, frame):
+        config = AugmentConfig()
+
+        def view(*key):
+            return augment(*frame, (32, 32), (48, 64), config, rng(*key))
+
+        for a, b in zip(view(1, 2, 3), view(1, 2, 3), strict=True):
+            assert np.array_equal(a, b)
+        for key in ((2, 2, 3), (1, 3, 3), (1, 2, 4)):
+            assert not np.array_equal(view(1, 2, 3)[0], view(*key)[0])
+
+    def test_crops_of_one_class_are_drawn_again(self):
+        labels = np.zeros((64, 64), np.uint8)
+        labels[:, 48:] = 1
+        image = np.zeros((64, 64, 3), np.uint8)
+
+        def share_of_uniform(tries):
+            config = replace(STILL, max_class_share=0.9, crop_tries=tries)
+            views = [
+                augment(image, labels, (16, 16), (64, 64), config, rng(n))[1] for n in range(80)
+            ]
+            return np.mean([np.ptp(view) == 0 for view in views])
+
+        assert share_of_uniform(8) < 0.5 * share_of_uniform(1)
+
+    @pytest.mark.parametrize('scales', [[0, 1], [2, 1], [-1, 1]])
+    def test_bad_scale_range(self, scales):
+        with pytest.raises(ConfigError, match='expected 0 < low <= high'):
+            load_config(AugmentConfig, {'scale_range': scales})
+
+
+class TestPhotometric:
+    @pytest.fixture
+    def image(self):
+        return rng(5).integers(40, 200, (32, 48, 3)).astype(np.uint8)
+
+    def test_strength_zero_is_off(self, image):
+        assert distort_colors(image, PhotometricConfig(strength=0.0), rng()) is image
+
+    def test_changes_grow_with_the_strength_and_keep_the_type(self, image):
+        def change(strength):
+            config = PhotometricConfig(strength=strength, gray_probability=0.0)
+            results = [distort_colors(image, config, rng(n)) for n in range(20)]
+            assert all(r.shape == image.shape and r.dtype == np.uint8 for r in results)
+            return np.mean([np.abs(r.astype(int) - image).mean() for r in results])
+
+        assert 1 < change(0.2) < change(1.0)
+
+    def test_grey(self, image):
+        off = dict.fromkeys(('white_balance', 'noise', 'hue_deg'), 0.0)
+        result = distort_colors(image, PhotometricConfig(gray_probability=1.0, **off), rng())
+        assert np.ptp(result.astype(int), axis=2).max() <= 1
+
+    def test_hue_keeps_grey_and_turns_red_to_green(self):
+        off = dict.fromkeys(
+            ('exposure', 'gamma', 'contrast', 'white_balance', 'saturation', 'blur_px', 'noise'),
+            0.0,
+        )
+        config = PhotometricConfig(hue_deg=120.0, gray_probability=0.0, **off)
+        image = np.array([[[90, 90, 90], [90, 0, 0]]], np.uint8)
+
+        class Highest(np.random.Generator):
+            def uniform(self, low=0.0, high=1.0, size=None):
+                return np.full(size, high) if size else high
+
+        result = distort_colors(image, config, Highest(np.random.PCG64(0)))
+        assert result[0].tolist() == [[90, 90, 90], [0, 90, 0]]
+
+    def test_does_not_write_into_its_input(self, image):
+        before = image.copy()
+        for seed in range(5):
+            distort_colors(image, PhotometricConfig(), rng(seed))
+        assert np.array_equal(image, before)
+
+
+class TestFitView:
+    def test_scales_and_pads_right_and_below(self):
+        image = np.full((540, 960, 3), 200, np.uint8)
+        view, content_size = fit_view(image, (512, 896), 32)
+        assert content_size == (504, 896)
+        assert view.shape == (512, 896, 3)
+        assert (view[:504] == 200).all()
+        assert view[504:].reshape(-1, 3).tolist() == [[124, 116, 104]] * (8 * 896)
