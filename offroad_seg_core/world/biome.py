@@ -29,7 +29,7 @@ class ObjectKind:
     name: str
     label: int
     shape: str
-    """Name of the builder in shapes.py."""
+    """Name of a builder in ``sprites.BUILDERS``."""
     palettes: tuple[tuple[Ramp, ...], ...]
     """Alternatives, one is drawn for a seed; each holds the materials of the shape."""
     per_ha: float

@@ -54,7 +54,6 @@ class Drive:
         size: (height, width) of the pictures.
         cameras: names in ``MOUNTS``.
         speed_m_s: driving speed.
-        start_m: where on the lap the drive starts; None lets the seed decide.
         biome: see ``Scene``.
     """
 
@@ -67,7 +66,6 @@ class Drive:
         cameras: Sequence[str] = ('windshield', 'left'),
         *,
         speed_m_s: float = 4.0,
-        start_m: float | None = None,
         biome: str = 'desert',
     ) -> None:
         if num_frames < 1:
@@ -81,8 +79,7 @@ class Drive:
         self.num_frames, self.rate_hz, self.speed_m_s = num_frames, rate_hz, speed_m_s
         self.cameras = {name: Camera(size, MOUNTS[name].fov_deg) for name in cameras}
         lap = self.scene.track.length_m
-        drawn = float(np.random.default_rng([seed, 1]).uniform(0.0, lap))
-        self.start_m = drawn if start_m is None else float(start_m)
+        self.start_m = float(np.random.default_rng([seed, 1]).uniform(0.0, lap))
 
     def __len__(self) -> int:
         return self.num_frames * len(self.cameras)

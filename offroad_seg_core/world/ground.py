@@ -16,10 +16,15 @@ from offroad_seg_core.world.biome import (
     LANDSCAPE,
     Biome,
     Look,
-    Ramp,
-    pick,
 )
-from offroad_seg_core.world.noise import fbm, smoothstep, to_byte, value_noise
+from offroad_seg_core.world.materials import (
+    FIELD_RANGE,
+    field_byte,
+    ground_palette,
+    light_table,
+    make_tiles,
+)
+from offroad_seg_core.world.noise import fbm, smoothstep, to_byte
 from offroad_seg_core.world.terrain import (
     FAR_CELL_M,
     FAR_PX,
@@ -35,18 +40,7 @@ MAP_PX = 2048
 MAP_CELL_M = 2.0 * NEAR_HALF_M / MAP_PX
 SUN, OPEN, TONE, TRACK = range(4)
 GRASS, CLUTTER = range(2)
-_FIELD_RANGE = 3.5
 _TILE_CELL_M = 0.01
-
-
-def light_table(look: Look, hardness: float = 1.0) -> np.ndarray:
-    """Return what a display colour is multiplied by for each direct light 0-255.
-
-    Display values are square roots of linear ones, so the factor is the square root of the
-    linear light, ``(256, 3)`` float32.
-    """
-    direct = (np.arange(256, dtype=np.float32) / 255.0)[:, None] * np.float32(hardness)
-    return np.sqrt((look.ambient_color + direct * look.sun_color) * np.float32(look.exposure))
 
 
 class Ground:
@@ -62,8 +56,8 @@ class Ground:
     ) -> None:
         self._bake_fields(rng, biome, terrain, bare)
         self._bake_light(rng, look, terrain)
-        self._make_tiles(rng, look)
-        self._palette = _ground_palette(rng, biome, look)
+        self._tiles = make_tiles(rng, look)
+        self._palette = ground_palette(rng, biome, look)
         self._light = np.clip(light_table(look) * 128.0, 0, 255).astype(np.uint8)[:, None]
 
     def _bake_fields(
@@ -87,9 +81,9 @@ class Ground:
         self.grass, self.clutter = grass.astype(np.float32), clutter.astype(np.float32)
         size = (MAP_PX, MAP_PX)
         self.fields = cv2.merge(
-            [cv2.resize(_field_byte(part), size) for part in (self.grass, self.clutter)]
+            [cv2.resize(field_byte(part), size) for part in (self.grass, self.clutter)]
         )
-        self._far_grass = _field_byte(far_grass)
+        self._far_grass = field_byte(far_grass)
 
     def _bake_light(self, rng: np.random.Generator, look: Look, terrain: Terrain) -> None:
         far_sun, far_open = sun_light(terrain.far, FAR_CELL_M, look)
@@ -112,21 +106,6 @@ class Ground:
         self._far = cv2.merge(
             [to_byte(far_sun, 0, 1), to_byte(far_open, 0, 1), to_byte(far_tone, -2.2, 2.2), zeros]
         )
-
-    def _make_tiles(self, rng: np.random.Generator, look: Look) -> None:
-        """Make the repeating close-up textures, 10 m wide: soil, grass litter and debris."""
-        size = 1024
-        relief = fbm(rng, size, 16, 7, 0.7)
-        slope = np.roll(relief, 1, 1) - np.roll(relief, -1, 1)
-        slope = slope * look.sun_vector[0] + (
-            (np.roll(relief, 1, 0) - np.roll(relief, -1, 0)) * look.sun_vector[1]
-        )
-        soil = 0.5 * relief + 2.6 * slope + _gravel(rng, size)
-        straw = _scatter_strokes(rng, size, 9000, (5, 16), 1)
-        debris = _scatter_strokes(rng, size, 5200, (1, 4), 3)
-        jitter = value_noise(rng, size, 32) + 0.8 * value_noise(rng, size, 128)
-        fine = cv2.merge([_field_byte(soil), straw, debris, _field_byte(1.4 * jitter)])
-        self._tiles = [fine, cv2.resize(fine, (256, 256), interpolation=cv2.INTER_AREA)]
 
     def finish(self) -> None:
         """Build the medium scale; call it once after the objects' shadows were stamped."""
@@ -177,7 +156,7 @@ class Ground:
     @staticmethod
     def _cover(field: np.ndarray, ragged: np.ndarray, threshold: float) -> np.ndarray:
         """Return how much of a pixel a material covers, 0 to 1; its label starts at one half."""
-        edge = np.float32(127.5 + threshold * 127.5 / _FIELD_RANGE)
+        edge = np.float32(127.5 + threshold * 127.5 / FIELD_RANGE)
         cover = (field + ragged * np.float32(0.3) - edge) * np.float32(1.0 / 9.0) + np.float32(0.5)
         return np.clip(cover, 0.0, 1.0, out=cover)
 
@@ -250,10 +229,6 @@ def _wrap(tile: np.ndarray, column: np.ndarray, row: np.ndarray) -> np.ndarray:
     return cv2.remap(tile, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
-def _field_byte(field: np.ndarray) -> np.ndarray:
-    return to_byte(field, -_FIELD_RANGE, _FIELD_RANGE)
-
-
 def _enlarge_centre(far: np.ndarray) -> np.ndarray:
     """Return the middle of a far grid on the near grid, ``(NEAR_PX, NEAR_PX)``."""
     matrix = np.array([[1, 0, 0], [0, 1, 0]], np.float32) * np.float32(NEAR_CELL_M / FAR_CELL_M)
@@ -261,50 +236,3 @@ def _enlarge_centre(far: np.ndarray) -> np.ndarray:
     matrix[:, 2] = shift
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(far, matrix, (NEAR_PX, NEAR_PX), flags=flags)
-
-
-def _ground_palette(rng: np.random.Generator, biome: Biome, look: Look) -> np.ndarray:
-    """Return ``(256, 1, 3)`` uint8: soil 0-127, dry grass 128-191, litter 192-255.
-
-    Grass and litter let some of the soil shine through.
-    """
-    chosen = [pick(biome.soils, look.soil_choice), pick(biome.grass, look.grass_choice)]
-    chosen.append(biome.litter[rng.integers(len(biome.litter))])
-    soil, straw, litter = (
-        ramp_colors(ramp, steps, rng) for ramp, steps in zip(chosen, (128, 64, 64), strict=True)
-    )
-    parts = [soil, 0.72 * straw + 0.28 * soil[::2], 0.55 * litter + 0.45 * soil[::2]]
-    return np.clip(np.concatenate(parts), 0, 255).astype(np.uint8)[:, None]
-
-
-def ramp_colors(ramp: Ramp, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Return ``(steps, 3)`` float64 display colours of a ramp, slightly tinted by the seed."""
-    tint = rng.normal(1.0, 0.02, 3)
-    weight = np.linspace(0.0, 1.0, steps)[:, None]
-    return (np.array(ramp.dark) * (1 - weight) + np.array(ramp.light) * weight) * tint
-
-
-def _gravel(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return a tile of single grains and small stones, bright above and dark below, float32."""
-    tile = np.zeros((size, size), np.float32)
-    for count, radius in ((5000, 0), (2400, 1), (420, 2), (60, 3)):
-        for x, y in rng.integers(3, size - 3, (count, 2)).tolist():
-            cv2.circle(tile, (x + 1, y + 1), radius, -1.6, -1)
-            cv2.circle(tile, (x, y), radius, float(rng.uniform(-0.8, 1.6)), -1)
-    return tile
-
-
-def _scatter_strokes(
-    rng: np.random.Generator, size: int, count: int, length_px: tuple[int, int], width: int
-) -> np.ndarray:
-    """Return a tile of short strokes, each dark or bright, over a mid grey, uint8."""
-    tile = np.full((size, size), 90, np.uint8)
-    starts = rng.uniform(0, size, (count, 2))
-    angles, lengths = rng.uniform(0, 2 * np.pi, count), rng.uniform(*length_px, count)
-    tips = starts + np.stack([np.cos(angles), np.sin(angles)], 1) * lengths[:, None]
-    values = rng.integers(20, 250, count)
-    for start, tip, value in zip(starts.astype(int), tips.astype(int), values, strict=True):
-        shadow = (int(start[0]) + 1, int(start[1]) + 1), (int(tip[0]) + 1, int(tip[1]) + 1)
-        cv2.line(tile, *shadow, 30, width)
-        cv2.line(tile, tuple(map(int, start)), tuple(map(int, tip)), int(value), width)
-    return tile

@@ -18,7 +18,7 @@ NEAREST_M, FARTHEST_M, STEP = 0.5, 2000.0, 1.017
 
 def cast_terrain(terrain: Terrain, pose: Pose, rays: Rays) -> np.ndarray:
     """Return the axial depth of the ground, ``(H, W)`` float32 metres, inf where only sky is."""
-    num_rows, num_columns = rays.z.shape[0] * 2, rays.z.shape[1]
+    num_rows, num_columns = rays.z.shape[0] * 3, rays.z.shape[1]
     aside = rays.aside / rays.ahead
     slope = rays.z / rays.ahead
     low_aside, high_aside = float(aside.min()), float(aside.max())
@@ -46,7 +46,7 @@ def cast_terrain(terrain: Terrain, pose: Pose, rays: Rays) -> np.ndarray:
     after, before = flat.take(at), flat.take(at - num_columns)
     far, near = distances.take(hit), distances.take(hit - 1)
     crossing = (slope * near - before) / np.maximum((after - before) - slope * (far - near), 1e-6)
-    np.clip(crossing, 0.0, 1.0, out=crossing)
+    np.clip(crossing, -2.0, 3.0, out=crossing)  # the table row may be one step off
     depth = (near + crossing * (far - near)) / rays.ahead
     depth[missed] = np.inf
     return depth

@@ -12,10 +12,10 @@ import zlib
 import cv2
 import numpy as np
 
-from offroad_seg_core.world import shapes, stones
+from offroad_seg_core.world import plants, stones
 from offroad_seg_core.world.biome import Biome, Look, ObjectKind, pick
-from offroad_seg_core.world.ground import ramp_colors
-from offroad_seg_core.world.shapes import LEVELS, View
+from offroad_seg_core.world.materials import light_table, ramp_colors
+from offroad_seg_core.world.strokes import LEVELS, View
 
 NUM_BINS = 24
 """Viewing directions of a shape, 15 degrees apart."""
@@ -32,12 +32,12 @@ class Shape(Protocol):
 
 
 BUILDERS: dict[str, Callable[[np.random.Generator], Shape]] = {
-    'grass': shapes.grass,
-    'dry_bush': shapes.dry_bush,
-    'lush_bush': shapes.lush_bush,
-    'tree': shapes.tree,
-    'flower': shapes.flower,
-    'clutter': shapes.clutter,
+    'grass': plants.grass,
+    'dry_bush': plants.dry_bush,
+    'lush_bush': plants.lush_bush,
+    'tree': plants.tree,
+    'flower': plants.flower,
+    'clutter': plants.clutter,
     'rock': stones.rock,
     'log': stones.log,
 }
@@ -112,14 +112,7 @@ class SpriteSet:
         cosine = _cosine(buffer, sun)
         wrap = np.float32(self._kind.wrap)
         direct = np.clip((cosine + wrap * 0.75) / (1 + wrap * 0.75), 0.0, 1.0)
-        table = np.sqrt(
-            (
-                self._look.ambient_color
-                + np.linspace(0, 1, 256, dtype=np.float32)[:, None] * self._look.sun_color
-            )
-            * np.float32(self._look.exposure)
-        )
-        factors = np.clip(table * 128.0, 0, 255).astype(np.uint8)[:, None]
+        factors = np.clip(light_table(self._look) * 128.0, 0, 255).astype(np.uint8)[:, None]
         light = cv2.applyColorMap((direct * 255).astype(np.uint8), factors)
         albedo = cv2.applyColorMap(np.ascontiguousarray(buffer[..., 0]), self._colors)
         color = cv2.multiply(albedo, light, scale=1.0 / 128.0)

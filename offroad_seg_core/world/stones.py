@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from offroad_seg_core.world.noise import fbm
-from offroad_seg_core.world.shapes import LEVELS, TILT, View
+from offroad_seg_core.world.strokes import LEVELS, TILT, View
 
 
 def _frame(yaw_rad: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +107,7 @@ class Log:
         """Picture the log as seen by someone who looks along ``yaw_rad``."""
         right, up, toward = _frame(yaw_rad + self.yaw_rad)
         half = self.half_length + 0.1
-        (columns, rows), foot, px_per_m = _plane(half, 3.0 * self.radius + 0.35, -0.4, 288)
+        (columns, rows), foot, px_per_m = _plane(half, 3.0 * self.radius + 0.35, -0.4, 384)
         origin = columns[..., None] * right + rows[..., None] * up
         origin[..., 2] -= self.radius
         origin[..., 1] -= self.bend * np.cos(origin[..., 0] * 1.6)
@@ -139,7 +139,7 @@ class Log:
         )
 
     def _bark(self, along: np.ndarray, angle: np.ndarray) -> np.ndarray:
-        column = np.mod(np.rint(along * 18.0), 128).astype(int)
+        column = np.mod(np.rint(along * 42.0), 128).astype(int)
         row = np.mod(np.rint(angle * 20.0), 128).astype(int)
         return self.grain[row, column]
 

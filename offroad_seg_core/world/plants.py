@@ -1,111 +1,12 @@
-"""Object shapes as unlit pictures: material and normal of every pixel, from any side.
-
-Plants are bundles of short strokes in space, stones are cut by planes, logs are cylinders. Each is
-seen without perspective from slightly above. Model axes: x, y level, z up, metres, the
-foot at the origin.
-"""
+"""Plants and litter, each a bundle of a few hundred strokes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import math
 
-import cv2
 import numpy as np
 
-TILT = 0.24
-"""How far the views look down, radians."""
-LEVELS = 64
-"""Brightness steps of a material; tone = material * LEVELS + level, 0 is empty."""
-
-
-@dataclass(frozen=True)
-class View:
-    """An unlit picture of a shape.
-
-    ``gbuffer`` is ``(h, w, 4)`` uint8: tone (0 empty) and the normal (right, up, to the viewer) as
-    127.5 + 127.5 n. ``foot_px`` is the (column, row) of the model's origin.
-    """
-
-    gbuffer: np.ndarray
-    foot_px: tuple[float, float]
-    px_per_m: float
-    tilt: float = TILT
-
-
-@dataclass(frozen=True)
-class Strokes:
-    """A plant: strokes from ``start`` to ``end`` (N, 3), all in metres."""
-
-    start: np.ndarray
-    end: np.ndarray
-    width: np.ndarray
-    tone: np.ndarray
-    """(N,) int, material * 64 + level 1..63."""
-    normal: np.ndarray
-    resolution_px: int
-    tilt: float = TILT
-
-    def view(self, yaw_rad: float) -> View:
-        """Draw the plant as seen by someone who looks along ``yaw_rad``."""
-        start, end, normal = (
-            _turn(part, yaw_rad, self.tilt) for part in (self.start, self.end, self.normal)
-        )
-        both = np.concatenate([start[:, :2], end[:, :2]])
-        margin = float(self.width.max())
-        low, high = both.min(axis=0) - margin, both.max(axis=0) + margin
-        px_per_m = self.resolution_px / float(max(high - low))
-        size = np.ceil((high - low) * px_per_m).astype(int) + 2
-        canvas = np.zeros((size[1], size[0], 4), np.uint8)
-        order = np.argsort(start[:, 2] + end[:, 2])
-        flip = np.array([1.0, -1.0])
-        corner = np.array([low[0], -high[1]])
-        a = np.rint(((start[:, :2] * flip - corner) * px_per_m) * 8).astype(int)[order]
-        b = np.rint(((end[:, :2] * flip - corner) * px_per_m) * 8).astype(int)[order]
-        thick = np.maximum(1, np.rint(self.width * px_per_m)).astype(int)[order]
-        paint = np.column_stack([self.tone, 127.5 + 127.5 * normal]).astype(int)[order]
-        for p, q, width, color in zip(
-            a.tolist(), b.tolist(), thick.tolist(), paint.tolist(), strict=True
-        ):
-            cv2.line(canvas, p, q, color, width, cv2.LINE_8, 3)
-        foot = -corner * px_per_m
-        return View(canvas, (float(foot[0]), float(foot[1])), px_per_m, self.tilt)
-
-
-def _turn(vectors: np.ndarray, yaw_rad: float, tilt: float) -> np.ndarray:
-    """Return (right, up, towards the viewer) of model vectors for a viewing direction."""
-    cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
-    right = vectors[:, 0] * sin - vectors[:, 1] * cos
-    toward = -(vectors[:, 0] * cos + vectors[:, 1] * sin)
-    ct, st = math.cos(tilt), math.sin(tilt)
-    return np.stack([right, vectors[:, 2] * ct - toward * st, toward * ct + vectors[:, 2] * st], 1)
-
-
-class _Bundle:
-    """Collects strokes while a plant is built."""
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[np.ndarray, ...]] = []
-
-    def add(
-        self,
-        start: np.ndarray,
-        end: np.ndarray,
-        width: float | np.ndarray,
-        tone: tuple[int, np.ndarray],
-        normal: np.ndarray,
-    ) -> None:
-        count = len(start)
-        material, level = tone
-        index = material * LEVELS + np.clip(np.broadcast_to(level, count), 1, LEVELS - 1)
-        self._parts.append((start, end, np.broadcast_to(width, count), index, normal))
-
-    def finish(self, resolution_px: int, tilt: float = TILT) -> Strokes:
-        start, end, width, tone, normal = (
-            np.concatenate(parts) for parts in zip(*self._parts, strict=True)
-        )
-        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-        return Strokes(start, end, width, tone.astype(int), normal, resolution_px, tilt)
+from offroad_seg_core.world.strokes import Bundle, Strokes
 
 
 def _disc(rng: np.random.Generator, count: int, radius: float) -> np.ndarray:
@@ -120,7 +21,7 @@ def _sphere(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def grass(rng: np.random.Generator) -> Strokes:
     """Build a tussock of bent blades with seed heads, about 1.3 m wide and 0.6 m tall."""
-    bundle = _Bundle()
+    bundle = Bundle()
     count = 420
     centres = _disc(rng, 7, 0.5)
     foot = centres[rng.integers(0, 7, count)] + _disc(rng, count, 0.16)
@@ -149,7 +50,7 @@ def grass(rng: np.random.Generator) -> Strokes:
 
 def dry_bush(rng: np.random.Generator) -> Strokes:
     """Build a round scrub of grey twigs with small dry leaves, about 1.3 m wide, 0.8 m tall."""
-    bundle = _Bundle()
+    bundle = Bundle()
     stems = 46
     direction = _sphere(rng, stems)
     direction[:, 2] = np.abs(direction[:, 2]) * 0.9 + 0.25
@@ -183,7 +84,7 @@ def dry_bush(rng: np.random.Generator) -> Strokes:
 
 
 def _foliage(
-    bundle: _Bundle,
+    bundle: Bundle,
     rng: np.random.Generator,
     centres: np.ndarray,
     radii: np.ndarray,
@@ -213,7 +114,7 @@ def _foliage(
 
 def lush_bush(rng: np.random.Generator) -> Strokes:
     """Build a leafy green bush, about 1.6 m wide and 1 m tall."""
-    bundle = _Bundle()
+    bundle = Bundle()
     balls = int(rng.integers(14, 21))
     centres = _disc(rng, balls, 0.58)
     dome = 1.0 - (np.linalg.norm(centres[:, :2], axis=1) / 0.75) ** 2
@@ -229,7 +130,7 @@ def lush_bush(rng: np.random.Generator) -> Strokes:
 
 def tree(rng: np.random.Generator) -> Strokes:
     """Build a juniper-like tree with a forked trunk, about 4 m tall."""
-    bundle = _Bundle()
+    bundle = Bundle()
     forks = int(rng.integers(5, 9))
     fork_height = rng.uniform(0.5, 1.3)
     fork = np.array([rng.normal(0, 0.12), rng.normal(0, 0.12), fork_height])
@@ -252,7 +153,7 @@ def tree(rng: np.random.Generator) -> Strokes:
 
 
 def _limb(
-    bundle: _Bundle, rng: np.random.Generator, path: np.ndarray, radius: tuple[float, float]
+    bundle: Bundle, rng: np.random.Generator, path: np.ndarray, radius: tuple[float, float]
 ) -> None:
     """Add a tapering limb: strands side by side, each with the normal of a cylinder."""
     width = np.linspace(radius[0], radius[1], len(path) - 1)
@@ -267,7 +168,7 @@ def _limb(
 
 def flower(rng: np.random.Generator) -> Strokes:
     """Build a cushion of thin stems with many blossoms, about 0.9 m wide and 0.4 m tall."""
-    bundle = _Bundle()
+    bundle = Bundle()
     count = 420
     centres = _disc(rng, 6, 0.3)
     foot = centres[rng.integers(0, 6, count)] + _disc(rng, count, 0.2)
@@ -294,7 +195,7 @@ def clutter(rng: np.random.Generator) -> Strokes:
 
     It is drawn as seen from above: its pictures are laid flat on the ground.
     """
-    bundle = _Bundle()
+    bundle = Bundle()
     stones = 130
     centre = _disc(rng, stones, 0.55)
     size = 0.012 + 0.045 * rng.uniform(0.0, 1.0, stones) ** 2
