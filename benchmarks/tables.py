@@ -72,9 +72,22 @@ def render(text: str) -> str:
 
 
 def _parameters() -> str:
-    from offroad_seg_ros.params import parameter_rows
+    from offroad_seg_ros.params import CameraParams, NodeParams, specs
 
-    return markdown_table(parameter_rows()) + '\n'
+    every = {
+        **specs(NodeParams),
+        **{f'<camera>.{name}': spec for name, spec in specs(CameraParams).items()},
+    }
+    rows = [
+        {
+            'parameter': f'`{name}`',
+            'default': f'`{list(spec.default) if spec.type is tuple else spec.default}`',
+            'changes': 'while unconfigured' if spec.structural else 'at run time',
+            'meaning': spec.description,
+        }
+        for name, spec in every.items()
+    ]
+    return markdown_table(rows) + '\n'
 
 
 def main() -> None:

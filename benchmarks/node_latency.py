@@ -1,0 +1,226 @@
+"""The whole node over real DDS: 1920x1200 bgr8 frames from another process.
+
+    python benchmarks/node_latency.py [--quick] [--json PATH]
+
+Rows: publisher with the shipped Fast DDS profile, and a stock reliable publisher, at 15 and 30 Hz;
+mask and overlay are subscribed by this process. `node_ms` is receipt to last publish and
+`engine_ms` the engine alone, both medians that the node itself reports on /diagnostics.
+
+Flood: 30 Hz into an engine that takes 100 ms (the real engine, padded by sleep). The age of a
+label is the time from the frame's stamp to the mask's reception here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import psutil
+from report import ROOT, arguments, finish
+
+SIZE = (1200, 1920)
+FLOOD_ENGINE_MS = 100.0
+PROFILE = ROOT / 'config' / 'fastdds_shm.xml'
+MALLOC = {'MALLOC_MMAP_THRESHOLD_': '1073741824', 'MALLOC_TRIM_THRESHOLD_': '2147483648'}
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
+
+def environment(with_profile: bool) -> dict[str, str]:
+    """Return a process environment in the benchmark's own domain."""
+    variables = {key: value for key, value in os.environ.items() if key not in PROFILE_VARIABLES}
+    variables['ROS_DOMAIN_ID'] = os.environ.get('ROS_DOMAIN_ID', str(20 + os.getpid() % 70))
+    variables['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    variables['PYTHONPATH'] = str(ROOT)
+    if with_profile:
+        variables.update(MALLOC, **dict.fromkeys(PROFILE_VARIABLES, str(PROFILE)))
+    return variables
+
+
+def publish(rate_hz: float, duration_s: float) -> None:
+    """Be the camera driver: publish frames with the time of their making as stamp."""
+    import rclpy
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import Image
+
+    rclpy.init()
+    node = rclpy.create_node('benchmark_camera')
+    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+    publisher = node.create_publisher(Image, 'windshield/image', qos)
+    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    message = Image(height=SIZE[0], width=SIZE[1], encoding='bgr8', step=3 * SIZE[1])
+    message.header.frame_id = 'windshield_camera'
+    message.data.frombytes(memoryview(pixels).cast('B'))
+    deadline = time.monotonic() + 30
+    while publisher.get_subscription_count() < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)  # the node may still change the reliability of its subscription
+    next_s = time.monotonic()
+    end_s = next_s + duration_s
+    sent = 0
+    while next_s < end_s:
+        message.header.stamp = node.get_clock().now().to_msg()
+        publisher.publish(message)
+        sent += 1
+        next_s += 1.0 / rate_hz
+        time.sleep(max(0.0, next_s - time.monotonic()))
+    print(sent, flush=True)
+    rclpy.shutdown()
+
+
+def slow_node() -> None:
+    """Run the node with an engine padded to FLOOD_ENGINE_MS."""
+    from offroad_seg_core.inference import engines
+    from offroad_seg_ros.segmentation_node import main
+
+    original = engines.ENGINES['onnxruntime']
+
+    def padded(*wanted: Any) -> Any:
+        engine = original(*wanted)
+        run = engine.run
+
+        def slow_run(images: np.ndarray) -> Any:
+            started = time.perf_counter()
+            output = run(images)
+            time.sleep(max(0.0, FLOOD_ENGINE_MS / 1e3 - (time.perf_counter() - started)))
+            return output
+
+        engine.run = slow_run
+        return engine
+
+    engines.ENGINES['onnxruntime'] = padded
+    main()
+
+
+class Listener:
+    """Subscribes to mask, overlay and diagnostics and keeps what arrives."""
+
+    def __init__(self) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        import rclpy
+        from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import Image
+
+        self._rclpy = rclpy
+        rclpy.init()
+        self.node = rclpy.create_node('benchmark_listener')
+        qos = QoSProfile(depth=1)
+        outputs = 'windshield/segmentation'
+        self.node.create_subscription(Image, f'{outputs}/mask', self._on_mask, qos)
+        self.node.create_subscription(Image, f'{outputs}/overlay', lambda _: None, qos)
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_status, 10)
+        self.ages_ms: list[float] = []
+        self.values: dict[str, str] = {}
+
+    def _on_mask(self, message: Any) -> None:
+        now = self.node.get_clock().now().nanoseconds
+        stamp = message.header.stamp
+        self.ages_ms.append((now - stamp.sec * 10**9 - stamp.nanosec) / 1e6)
+
+    def _on_status(self, message: Any) -> None:
+        for status in message.status:
+            if 'windshield' in status.name:
+                self.values = {pair.key: pair.value for pair in status.values}
+
+    def spin(self, until: Any) -> None:
+        """Serve callbacks until a condition holds."""
+        while not until():
+            self._rclpy.spin_once(self.node, timeout_sec=0.05)
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self.node.destroy_node()
+        self._rclpy.shutdown()
+
+
+def drive(
+    rate_hz: float, duration_s: float, publisher_profile: bool, slow: bool
+) -> dict[str, Any]:
+    """Run one configuration and return what was measured."""
+    command = [sys.executable, __file__, 'slow-node'] if slow else [
+        sys.executable, '-m', 'offroad_seg_ros.segmentation_node',
+    ]  # fmt: skip
+    parameters = {
+        'bundle': ROOT / 'models' / 'demo_desert',
+        'cameras': '[windshield]',
+        'engine': 'onnxruntime' if slow else 'auto',
+    }
+    command += ['--ros-args', '--log-level', 'warn']
+    for key, value in parameters.items():
+        command += ['-p', f'{key}:={value}']
+    os.environ.update(environment(True))
+    node = subprocess.Popen(command, env=environment(True))
+    listener = Listener()
+    process = psutil.Process(node.pid)
+    try:
+        deadline = time.monotonic() + 60
+        listener.spin(lambda: listener.values or time.monotonic() > deadline)
+        camera = subprocess.Popen(
+            [sys.executable, __file__, 'publish', str(rate_hz), str(duration_s)],
+            env=environment(publisher_profile), stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        settled = time.monotonic() + min(5.0, duration_s / 2) + 2
+        listener.spin(lambda: time.monotonic() > settled)
+        rss_start, cpu_start, at = process.memory_info().rss, process.cpu_times(), time.monotonic()
+        listener.spin(lambda: camera.poll() is not None)
+        rss_end, cpu_end, spent_s = (
+            process.memory_info().rss, process.cpu_times(), time.monotonic() - at,
+        )  # fmt: skip
+        sent = int(camera.stdout.read() or 0)
+        done = time.monotonic() + 1.5  # one more diagnostics message, with the last frames in it
+        listener.spin(lambda: time.monotonic() > done)
+    finally:
+        node.send_signal(signal.SIGINT)
+        node.wait(20)
+        listener.close()
+    values = listener.values
+    busy_s = cpu_end.user + cpu_end.system - cpu_start.user - cpu_start.system
+    return {
+        'publisher': 'our profile' if publisher_profile else 'stock, reliable',
+        'rate_hz': rate_hz,
+        'engine_ms': float(values['engine_p50_ms']),
+        'node_ms': float(values['latency_p50_ms']),
+        'age_p50_ms': statistics.median(listener.ages_ms),
+        'age_p95_ms': float(np.percentile(listener.ages_ms, 95)),
+        'received': int(values['received']) / sent,
+        'processed': int(values['processed']),
+        'delivered': len(listener.ages_ms) / max(1, int(values['processed'])),
+        'cpu': busy_s / spent_s,
+        'rss_mib': rss_end / 2**20,
+        'rss_growth': rss_end / rss_start - 1,
+    }
+
+
+def main() -> None:
+    """Run every configuration in turn."""
+    options = arguments(__doc__)
+    duration_s = 5.0 if options.quick else 20.0
+    cases = [(15.0, True), (30.0, True)]
+    if not options.quick:
+        cases += [(15.0, False), (30.0, False)]
+    rows = [drive(rate_hz, duration_s, profile, False) for rate_hz, profile in cases]
+    flood = drive(30.0, 8.0 if options.quick else 60.0, True, True)
+    rows.append({**flood, 'publisher': 'our profile, 100 ms engine'})
+    ours = [row for row in rows[:-1] if row['publisher'] == 'our profile']
+    ratios = {
+        'node_minus_engine_ms': max(row['node_ms'] - row['engine_ms'] for row in ours),
+        'delivered': min(row['delivered'] for row in rows),
+        'flood_age_p95_over_engine': flood['age_p95_ms'] / flood['engine_ms'],
+        'rss_growth': flood['rss_growth'],
+    }
+    finish('node_latency', options, rows, ratios)
+
+
+if __name__ == '__main__':
+    if sys.argv[1:2] == ['publish']:
+        publish(float(sys.argv[2]), float(sys.argv[3]))
+    elif sys.argv[1:2] == ['slow-node']:
+        sys.argv.pop(1)
+        slow_node()
+    else:
+        main()
