@@ -15,7 +15,7 @@ import sys
 
 from offroad_seg_core.config import load_config
 from offroad_seg_core.training.config import TrainConfig
-from offroad_seg_core.training.recorder import TrainingInterrupted
+from offroad_seg_core.training.recorder import TrainingInterruptedError
 from offroad_seg_core.training.run import fast_dev_run, train
 from offroad_seg_core.training.task import TrainingError
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, TrainingError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    except TrainingInterrupted as interruption:
+    except TrainingInterruptedError as interruption:
         print(interruption, file=sys.stderr)
         return 130
     print(f'\n{config.folder}: mIoU {scores["miou_present"]:.4f} over the classes present')

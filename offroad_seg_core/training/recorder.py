@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 LOG_EVERY = 10  # steps
 
 
-class TrainingInterrupted(KeyboardInterrupt):
+class TrainingInterruptedError(RuntimeError):
     """Ctrl-C: the state was saved. The message says how to resume."""
 
 
@@ -85,6 +85,13 @@ class Recorder(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Give Ctrl-C back."""
+        self._restore_handler()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: Any) -> None:
+        """Give Ctrl-C back; Lightning tears nothing down after an exception."""
+        self._restore_handler()
+
+    def _restore_handler(self) -> None:
         if self._previous_handler is not None:
             signal.signal(signal.SIGINT, self._previous_handler)
             self._previous_handler = None
@@ -99,7 +106,7 @@ class Recorder(lightning.Callback):
             self._append_step({'step': step, 'learning_rate': rate, **pl_module.terms})
         if self._stop:
             self._save(trainer, pl_module, 'last.ckpt')
-            raise TrainingInterrupted(
+            raise TrainingInterruptedError(
                 f'stopped at step {step} of {trainer.max_steps}; saved '
                 f'{self.folder / "last.ckpt"}; continue with the same command and --resume'
             )

@@ -48,7 +48,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> di
         ConfigError: The folder holds another run, or there is nothing to resume.
         DatasetError, TaxonomyError, CheckpointError: As their names say.
         TrainingError: The loss is not finite.
-        TrainingInterrupted: Ctrl-C; the state was saved.
+        TrainingInterruptedError: Ctrl-C; the state was saved.
     """
     config = replace(config, precision=resolve_precision(config.precision))
     last = _prepare_folder(config, resume)

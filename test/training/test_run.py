@@ -1,0 +1,249 @@
+import csv
+from dataclasses import replace
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from offroad_seg_core.config import ConfigError
+from offroad_seg_core.models import create_model
+from offroad_seg_core.taxonomy import load_taxonomy
+from offroad_seg_core.training import run as run_module
+from offroad_seg_core.training.checkpoint import (
+    CheckpointError,
+    initialize_from,
+    load_checkpoint,
+)
+from offroad_seg_core.training.recorder import Recorder, TrainingInterruptedError
+from offroad_seg_core.training.run import fast_dev_run, resolve_precision, train
+from offroad_seg_core.training.task import SegmentationTask, TrainingError
+
+
+def state_of(path):
+    content = torch.load(path, weights_only=True)
+    return {
+        **content['state_dict'],
+        **{
+            f'optimizer.{key}.{name}': value
+            for key, values in content['optimizer_states'][0]['state'].items()
+            for name, value in values.items()
+        },
+    }
+
+
+def assert_equal_states(first, second):
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert different == []
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_everything_behind(finished):
+    config, scores = finished
+    names = {path.name for path in config.folder.iterdir()}
+    assert names == {
+        'best.ckpt', 'last.ckpt', 'config.yaml', 'steps.csv', 'validation.jsonl', 'result.json',
+    }  # fmt: skip
+    result = json.loads((config.folder / 'result.json').read_text())
+    assert result['scores'] == scores
+    assert result['finished'] is True
+    assert result['step'] == 4
+    assert result['command'] == 'train.py --config tiny.yaml'
+    assert result['taxonomy_sha256'] == load_taxonomy('falcon10').sha256()
+    counts = np.array(result['environments']['validation']['confusion_matrix'])
+    assert counts.shape == (10, 11)
+    assert counts.sum() == 2 * 64 * 128  # every pixel of both frames, once
+    rows = json_lines(config.folder / 'validation.jsonl')
+    assert [row['step'] for row in rows] == [2, 4]
+    assert rows[-1]['miou_present'] == scores['miou_present']
+    with open(config.folder / 'steps.csv') as stream:
+        first = next(csv.DictReader(stream))
+    assert first['step'] == '1'
+    assert float(first['cross_entropy']) == pytest.approx(np.log(10), abs=0.1)
+
+
+def test_checkpoint_explains_itself_and_rebuilds_the_averaged_model(finished):
+    config, scores = finished
+    checkpoint = load_checkpoint(config.folder / 'last.ckpt')
+    assert checkpoint.config == config
+    assert checkpoint.taxonomy.names == load_taxonomy('falcon10').names
+    assert checkpoint.info['step'] == 4
+    assert checkpoint.info['miou_present'] == scores['miou_present']
+    state = checkpoint.build().state_dict()
+    raw = torch.load(config.folder / 'last.ckpt', weights_only=True)['state_dict']
+    assert all(torch.equal(state[name], raw[f'average.{name}']) for name in state)
+    assert not torch.equal(raw['model.head.5.weight'], raw['average.head.5.weight'])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(make_config):
+    paths = []
+    for name, seed in (('a', 1), ('b', 1), ('c', 2)):
+        config = make_config(f'name={name}', f'seed={seed}', 'optimizer.max_steps=2')
+        train(config)
+        paths.append(config.folder / 'last.ckpt')
+    first, second, third = map(state_of, paths)
+    assert_equal_states(first, second)
+    assert not torch.equal(first['model.head.5.weight'], third['model.head.5.weight'])
+
+
+@pytest.mark.parametrize('stop_after', [1, 2, 3])
+def test_interrupted_and_resumed_equals_uninterrupted(make_config, monkeypatch, stop_after):
+    whole = make_config('name=whole', 'optimizer.max_steps=6')
+    train(whole)
+
+    parts = make_config('name=parts', 'optimizer.max_steps=6')
+    original = Recorder.on_train_batch_end
+
+    def interrupt(self, trainer, *arguments):
+        if trainer.global_step == stop_after:
+            signal.raise_signal(signal.SIGINT)
+        original(self, trainer, *arguments)
+
+    monkeypatch.setattr(Recorder, 'on_train_batch_end', interrupt)
+    with pytest.raises(
+        TrainingInterruptedError, match=f'stopped at step {stop_after} of 6; saved .*--resume'
+    ):
+        train(parts)
+    monkeypatch.setattr(Recorder, 'on_train_batch_end', original)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train(parts, resume=True)
+    assert_equal_states(state_of(whole.folder / 'last.ckpt'), state_of(parts.folder / 'last.ckpt'))
+    rows = json_lines(parts.folder / 'validation.jsonl')
+    assert [row['step'] for row in rows] == [2, 4, 6]
+
+
+def test_resuming_after_a_validation_equals_uninterrupted(make_config):
+    whole = make_config('name=whole', 'optimizer.max_steps=4')
+    train(whole)
+    parts = make_config('name=parts', 'optimizer.max_steps=4')
+
+    class KilledError(Exception):
+        pass
+
+    def save_and_die(self, task, step):
+        raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, '_write_result', save_and_die)
+        with pytest.raises(KilledError):
+            train(parts)
+    train(parts, resume=True)
+    assert_equal_states(state_of(whole.folder / 'last.ckpt'), state_of(parts.folder / 'last.ckpt'))
+
+
+def test_two_runs_do_not_mix(finished, make_config):
+    config, _ = finished
+    with pytest.raises(ConfigError, match='holds a run already; continue it with --resume'):
+        train(config)
+    changed = make_config(f'output={config.output}', 'optimizer.learning_rate=0.1', 'seed=9')
+    with pytest.raises(ConfigError, match='these sections differ: optimizer, seed'):
+        train(changed, resume=True)
+    with pytest.raises(ConfigError, match='nothing to resume'):
+        train(make_config('name=other'), resume=True)
+
+
+def test_fast_dev_run_goes_through_everything(make_config):
+    config = fast_dev_run(make_config('optimizer.max_steps=1000', 'optimizer.warmup_steps=99'))
+    train(config)
+    assert config.name == 'tiny-dev'
+    assert json.loads((config.folder / 'result.json').read_text())['step'] == 2
+    train(fast_dev_run(replace(config, name='tiny')))  # again, over its own leftovers
+
+
+def test_overfits_two_frames(make_config):
+    config = make_config(
+        'optimizer.max_steps=40', 'validate_every=40', 'optimizer.ema_decay=0.8',
+        'augment.photometric.strength=0', 'augment.scale_range=[1, 1]', 'augment.rotation_deg=0',
+    )  # fmt: skip
+    scores = train(config)
+    assert scores['miou_present'] > 0.6
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(make_config, monkeypatch):
+    original = SegmentationTask._loss_of
+
+    def broken(self, logits, target):
+        terms = original(self, logits, target)
+        if self.global_step == 1:
+            terms['total'] = terms['total'] * float('nan')
+        return terms
+
+    monkeypatch.setattr(SegmentationTask, '_loss_of', broken)
+    with pytest.raises(TrainingError, match=r'nan.* at step 1; lower optimizer\.learning_rate'):
+        train(make_config())
+
+
+def test_wrong_class_weights(make_config):
+    with pytest.raises(ConfigError, match='has 2 values, expected 10, one for each class'):
+        train(make_config('loss.class_weights=[1, 2]'))
+
+
+def test_precision_is_resolved(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    for flags, expected in (({'avx2'}, 'fp32'), ({'avx512_bf16'}, 'bf16'), ({'amx_bf16'}, 'bf16')):
+        monkeypatch.setattr(run_module, 'cpu_flags', lambda flags=flags: frozenset(flags))
+        assert resolve_precision('auto') == expected
+    assert resolve_precision('fp32') == 'fp32'
+
+
+class TestInitialWeights:
+    def test_all_weights_for_the_same_classes(self, finished):
+        path = finished[0].folder / 'last.ckpt'
+        model = create_model('ddrnet23_slim', 10)
+        assert initialize_from(model, path, load_taxonomy('falcon10')) == []
+        weights = load_checkpoint(path).weights
+        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+    def test_new_classifier_for_other_classes(self, finished, caplog):
+        path = finished[0].folder / 'last.ckpt'
+        model = create_model('ddrnet23_slim', 7)
+        fresh = {name: value.clone() for name, value in model.state_dict().items()}
+        skipped = initialize_from(model, path, load_taxonomy('falcon7'))
+        assert set(skipped) == {
+            f'{head}.5.{kind}'
+            for head in ('head', 'auxiliary_head')
+            for kind in ('weight', 'bias')
+        }
+        assert 'trained on falcon10, not falcon7: new weights for' in caplog.text
+        state, weights = model.state_dict(), load_checkpoint(path).weights
+        for name, value in state.items():
+            assert torch.equal(value, fresh[name] if name in skipped else weights[name]), name
+
+    def test_a_run_starts_from_them(self, finished, make_config):
+        path = finished[0].folder / 'last.ckpt'
+        config = make_config(
+            'name=second', f'init_checkpoint={path}', 'optimizer.max_steps=1',
+            'optimizer.learning_rate=1e-9', 'optimizer.weight_decay=0',
+        )  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr('offroad_seg_core.training.task.update_average', lambda *a: None)
+            train(replace(config, validate_every=1))
+        before = load_checkpoint(path).weights
+        after = load_checkpoint(config.folder / 'last.ckpt').weights
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+    def test_another_architecture(self, finished):
+        model = create_model('ddrnet23_slim', 10, auxiliary=False)
+        with pytest.raises(CheckpointError, match='weights do not fit this model'):
+            initialize_from(model, finished[0].folder / 'last.ckpt', load_taxonomy('falcon10'))
+
+
+class TestBadCheckpoints:
+    def test_missing(self, tmp_path):
+        with pytest.raises(CheckpointError, match='no such file'):
+            load_checkpoint(tmp_path / 'none.ckpt')
+
+    def test_garbage(self, tmp_path):
+        (tmp_path / 'a.ckpt').write_bytes(b'garbage')
+        with pytest.raises(CheckpointError, match='cannot be read as a checkpoint'):
+            load_checkpoint(tmp_path / 'a.ckpt')
+
+    def test_of_something_else(self, tmp_path):
+        torch.save({'state_dict': {}}, tmp_path / 'a.ckpt')
+        with pytest.raises(CheckpointError, match=r'was not written by training/train\.py'):
+            load_checkpoint(tmp_path / 'a.ckpt')
