@@ -75,7 +75,7 @@ class Biome:
     mountain_m: tuple[float, float] = (60.0, 210.0)
     mesa_chance: float = 0.55
     grass_cover: tuple[float, float] = (0.28, 0.62)
-    clutter_cover: tuple[float, float] = (0.06, 0.14)
+    clutter_cover: tuple[float, float] = (0.08, 0.2)
 
 
 @dataclass(frozen=True)

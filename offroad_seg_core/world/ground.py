@@ -138,7 +138,7 @@ class Ground:
         detail = (fine[..., 0] - half) * closeness
         detail += (coarse[..., 0] - half) * (mid_closeness * np.float32(0.7))
         tone = baked[..., TONE] + detail * np.float32(1.15)
-        tone -= baked[..., TRACK] * np.float32(0.16)
+        tone -= baked[..., TRACK] * np.float32(0.22)
         straw = tone * np.float32(0.14) + (fine[..., 1] - half) * closeness * np.float32(0.24) + 26
         litter = (
             tone * np.float32(0.14) + (fine[..., 2] - half) * closeness * np.float32(0.34) + 20

@@ -178,22 +178,21 @@ def _paint(
     canvas: _Canvas, stamp: tuple, population: Population, index: int, ahead: float
 ) -> None:
     """Put a warped sprite on the canvas where no ground stands in front of it."""
-    warped, region = stamp
+    warped, alpha, region = stamp
     kind = population.kind
     depth = canvas.depth[region]
     if kind.is_flat:
         visible = np.abs(depth - ahead) < 0.3 + 0.12 * ahead
     else:
         visible = depth > ahead * 0.985 - 0.2
-    alpha = warped[..., 3]
     solid = visible & (alpha > 127)
     if not solid.any():
         return
-    color, paint = canvas.color[region], np.ascontiguousarray(warped[..., :3])
+    color, paint = canvas.color[region], cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
     light = float(population.light[index])
     if light < 0.95:
         paint = cv2.convertScaleAbs(paint, alpha=0.5 + 0.5 * light)
-    if warped.shape[1] > 24:
+    if alpha.shape[1] > 24:
         weight = (alpha * visible).astype(np.float32) * np.float32(1 / 255)
         paint = cv2.blendLinear(paint, np.ascontiguousarray(color), weight, 1 - weight)
         np.copyto(color, paint, where=(weight > 0.05)[..., None])

@@ -105,7 +105,7 @@ def _cast_shadows(
         if population.kind.is_flat:
             continue
         away_m = terrain.track_distance_at(population.position[:, :2])
-        limit = 26.0 if population.kind.label == DRY_GRASS else 70.0
+        limit = 18.0 if population.kind.label == DRY_GRASS else 70.0
         _stamp_population(population, np.flatnonzero(away_m < limit), look, (shadow, contact))
     near = ground.near
     shadow = cv2.GaussianBlur(shadow, (0, 0), 0.7)

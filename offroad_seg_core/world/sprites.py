@@ -49,14 +49,18 @@ def _shape(name: str, number: int) -> Shape:
     return BUILDERS[name](np.random.default_rng([zlib.crc32(name.encode()), number]))
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=1024)
 def _view(name: str, number: int, direction: int) -> View:
     return _shape(name, number).view(direction * 2.0 * math.pi / NUM_BINS)
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """A lit picture: ``levels[i]`` is ``(h, w, 4)`` uint8 RGBA, each half the size before."""
+    """A lit picture.
+
+    ``levels[i]`` is ``(h, w, 4)`` uint8 RGBA with the colour multiplied by alpha (so that no rim
+    shows), each half the size of the one before.
+    """
 
     levels: tuple[np.ndarray, ...]
     foot_px: tuple[float, float]
@@ -84,6 +88,7 @@ class SpriteSet:
         soil = ramp_colors(pick(biome.soils, look.soil_choice), LEVELS, rng)
         grown = slice(0, len(ramps) * LEVELS)
         colors[grown] += (np.tile(soil, (len(ramps), 1)) - colors[grown]) * kind.soil_share
+        colors[0] = 0.0
         self._colors = np.clip(colors, 0, 255).astype(np.uint8)[:, None]
         self._cache: dict[tuple[int, int], Sprite] = {}
 
@@ -126,27 +131,12 @@ def _cosine(buffer: np.ndarray, sun: np.ndarray) -> np.ndarray:
 
 
 def _pyramid(color: np.ndarray, solid: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the picture at halving sizes; colours bleed outwards so that no rim shows.
-
-    Thin parts lose coverage when averaged; their alpha is raised so that a twig does not vanish
-    from a distance.
-    """
-    alpha = solid.astype(np.float32)
-    premultiplied = color * alpha[..., None]
-    levels = []
-    for level in range(6):
-        weight = cv2.blur(alpha, (5, 5)) + np.float32(1e-3)
-        spread = cv2.blur(premultiplied, (5, 5)) / weight[..., None]
-        sharp = premultiplied / np.maximum(alpha, np.float32(1e-3))[..., None]
-        rgb = np.where((alpha > 0.3)[..., None], sharp, spread)
-        opacity = np.clip(alpha * (255.0 * (1.0 + 0.25 * min(level, 2))), 0, 255)
-        levels.append(np.dstack([np.clip(rgb, 0, 255), opacity]).astype(np.uint8))
-        height, width = alpha.shape
-        if min(height, width) < 8:
-            break
-        half = (max(1, width // 2), max(1, height // 2))
-        alpha = cv2.resize(alpha, half, interpolation=cv2.INTER_AREA)
-        premultiplied = cv2.resize(premultiplied, half, interpolation=cv2.INTER_AREA)
+    """Return the picture, black where it is empty, at halving sizes."""
+    levels = [np.dstack([color, solid.astype(np.uint8) * 255])]
+    while len(levels) < 6 and min(levels[-1].shape[:2]) >= 8:
+        height, width = levels[-1].shape[:2]
+        half = (width // 2, height // 2)
+        levels.append(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA))
     return tuple(levels)
 
 
@@ -156,8 +146,8 @@ def warp_sprite(
     zoom: float,
     bearing: tuple[float, float],
     size: tuple[int, int],
-) -> tuple[np.ndarray, tuple[slice, slice]] | None:
-    """Return a sprite as it falls on the screen: RGBA pixels and their region, or None outside.
+) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]] | None:
+    """Return a sprite as it falls on the screen: RGBA, opacity and region; None outside.
 
     Args:
         sprite: what to draw.
@@ -168,7 +158,8 @@ def warp_sprite(
     """
     roll, squash = bearing
     level = max(0, math.floor(0.35 - math.log2(max(zoom, 1e-6))))
-    picture = sprite.levels[min(level, len(sprite.levels) - 1)]
+    level = min(level, len(sprite.levels) - 1)
+    picture = sprite.levels[level]
     height, width = picture.shape[:2]
     ratio_x = sprite.levels[0].shape[1] / width
     ratio_y = sprite.levels[0].shape[0] / height
@@ -187,4 +178,7 @@ def warp_sprite(
         [[a, b, tx - left - half + half * (a + b)], [c, d, ty - top - half + half * (c + d)]]
     )
     warped = cv2.warpAffine(picture, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
-    return warped, (slice(top, bottom), slice(left, right))
+    warped = cv2.cvtColor(warped, cv2.COLOR_mRGBA2RGBA)
+    # Thin parts lose coverage when averaged: without this a twig vanishes from a distance.
+    alpha = cv2.convertScaleAbs(cv2.extractChannel(warped, 3), alpha=1.0 + 0.25 * min(level, 2))
+    return warped, alpha, (slice(top, bottom), slice(left, right))

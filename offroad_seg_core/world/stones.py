@@ -50,13 +50,15 @@ class Rock:
     def view(self, yaw_rad: float) -> View:
         """Picture the rock as seen by someone who looks along ``yaw_rad``."""
         right, up, toward = _frame(yaw_rad)
-        (columns, rows), foot, px_per_m = _plane(0.66, 0.8, -0.35, 176)
+        (columns, rows), foot, px_per_m = _plane(0.66, 0.8, -0.35, 144)
         origin = columns[..., None] * right + rows[..., None] * up
         enter, leave = np.full(columns.shape, 9.0), np.full(columns.shape, -9.0)
         face = np.zeros(columns.shape, int)
         for index, (normal, offset) in enumerate(zip(self.normals, self.offsets, strict=True)):
             facing = float(normal @ toward)
-            reach = (offset - origin @ normal) / (facing if abs(facing) > 1e-6 else 1e-6)
+            if abs(facing) < 1e-6:
+                facing = 1e-6  # seen edge-on: everything beyond the plane is outside
+            reach = (offset - origin @ normal) / facing
             if facing > 0:
                 closer = reach < enter
                 enter[closer] = reach[closer]
@@ -126,6 +128,7 @@ class Log:
         angle = np.arctan2(side[..., 2], side[..., 1])
         bark = self._bark(side[..., 0], angle)
         normal = np.stack([0.2 * bark, np.cos(angle + 0.3 * bark), np.sin(angle + 0.3 * bark)], -1)
+        normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
         tone = np.clip(30 + 10 * bark + 8 * np.sin(angle), 1, LEVELS - 1)
         rings = 34 + 12 * np.sin(centre_distance * 160.0)
         tone = np.where(on_end, LEVELS + np.clip(rings, 1, LEVELS - 1), tone)
