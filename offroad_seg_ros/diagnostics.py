@@ -1,0 +1,164 @@
+"""How a camera and the engine are doing, as levels, sentences and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+import math
+import os
+import platform
+
+from offroad_seg_core.inference.engines.base import has_nvidia_gpu
+from offroad_seg_core.inference.segmenter import Segmenter
+from offroad_seg_ros.camera_statistics import OUTCOMES, Counters, Snapshot
+from offroad_seg_ros.params import NodeParams
+from offroad_seg_ros.transport import PROFILE_VARIABLES
+
+
+class Level(IntEnum):
+    """Levels of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+ERROR_AFTER_TIMEOUTS = 5.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """One entry of /diagnostics."""
+
+    name: str
+    level: Level
+    message: str
+    values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CameraState:
+    """What a camera's status is made of."""
+
+    name: str
+    snapshot: Snapshot
+    previous: Counters
+    """The counters of the report before."""
+    is_active: bool
+    has_listeners: bool
+    topic: str
+    topic_problem: str
+    num_publishers: int
+    reliability: str
+
+
+def camera_status(state: CameraState, params: NodeParams) -> Status:
+    """Judge one camera; the worst finding is its level, all findings are its message."""
+    findings = _findings(state, params) if state.is_active else [(Level.OK, 'inactive')]
+    level = max(level for level, _ in findings)
+    told = [text for at, text in sorted(findings, reverse=True) if at == level or at > Level.OK]
+    return Status(state.name, level, '; '.join(told), _camera_values(state))
+
+
+def _findings(state: CameraState, params: NodeParams) -> list[tuple[Level, str]]:
+    findings: list[tuple[Level, str]] = []
+    silence_s = state.snapshot.seconds_since_frame
+    if silence_s > params.input_timeout_s:
+        is_long = silence_s > ERROR_AFTER_TIMEOUTS * params.input_timeout_s
+        level = Level.ERROR if is_long else Level.WARN
+        findings.append((level, f'no frame for {silence_s:.1f} s'))
+    if state.topic_problem:
+        findings.append((Level.WARN, state.topic_problem))
+    new = _since(state.previous, state.snapshot.counters)
+    if new.failed:
+        level = Level.WARN if new.processed else Level.ERROR
+        findings.append((level, f'{new.failed} frames failed: {state.snapshot.last_error}'))
+    if new.dropped_stale and not new.processed:
+        findings.append((Level.WARN, f'all {new.dropped_stale} frames were older than max_age_ms'))
+    if new.lost_in_transport:
+        findings.append((Level.WARN, f'{new.lost_in_transport} frames lost in transport'))
+    if not params.enabled:
+        findings.append((Level.OK, 'disabled by the parameter enabled'))
+    elif not state.has_listeners:
+        findings.append((Level.OK, 'idle: nobody subscribes to an output'))
+    return findings or [(Level.OK, 'running')]
+
+
+def _since(before: Counters, now: Counters) -> Counters:
+    if now.received < before.received:  # they were reset
+        before = Counters()
+    names = (*OUTCOMES, 'lost_in_transport', 'received')
+    return Counters(**{name: getattr(now, name) - getattr(before, name) for name in names})
+
+
+def _camera_values(state: CameraState) -> dict[str, str]:
+    snapshot, facts = state.snapshot, state.snapshot.facts
+    values = {
+        name: str(getattr(snapshot.counters, name))
+        for name in ('received', *OUTCOMES, 'waiting', 'lost_in_transport')
+    }
+    values['fps_in'] = f'{snapshot.fps_in:.1f}'
+    values['fps_out'] = f'{snapshot.fps_out:.1f}'
+    for name, (p50, p95) in snapshot.times.items():
+        stem = name.removesuffix('_ms')
+        values[f'{stem}_p50_ms'], values[f'{stem}_p95_ms'] = _ms(p50), _ms(p95)
+    values |= {
+        'passes': str(facts.passes),
+        'input_size': _size(facts.input_size),
+        'output_size': _size(facts.output_size),
+        'encoding': facts.encoding,
+        'topic': state.topic,
+        'publishers': str(state.num_publishers),
+        'reliability': state.reliability,
+        'seconds_since_frame': f'{snapshot.seconds_since_frame:.2f}',
+        'last_error': snapshot.last_error,
+    }
+    return values
+
+
+def engine_status(
+    segmenter: Segmenter, params: NodeParams, lifecycle_state: str, outputs_off: str
+) -> Status:
+    """Describe bundle, engine and machine; WARN when a GPU stands unused."""
+    info, bundle = segmenter.engine.info, segmenter.bundle
+    wastes_gpu = info.device == 'cpu' and has_nvidia_gpu()
+    message = f'{lifecycle_state}: {info}'
+    if wastes_gpu:
+        message += '; this machine has an NVIDIA GPU: install an engine that uses it'
+    height, width = bundle.manifest.input.size
+    values = {
+        'state': lifecycle_state,
+        'bundle': bundle.identity,
+        'bundle_path': str(bundle.path),
+        'taxonomy': bundle.taxonomy.name,
+        'engine': info.name,
+        'engine_version': info.version,
+        'precision': info.precision,
+        'device': info.device,
+        'num_threads': str(params.num_threads),
+        'network_size': f'{height}x{width}',
+        'tta': params.tta,
+        'cpu': cpu_name(),
+        'cpu_cores': str(len(os.sched_getaffinity(0))),
+        'outputs_off': outputs_off,
+        'fastdds_profile': next(filter(None, map(os.environ.get, PROFILE_VARIABLES)), ''),
+    }
+    return Status('engine', Level.WARN if wastes_gpu else Level.OK, message, values)
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the kernel tells it."""
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8', errors='replace') as stream:
+            names = [line for line in stream if line.startswith(('model name', 'Model'))]
+    except OSError:
+        names = []
+    return names[0].partition(':')[2].strip() if names else platform.machine()
+
+
+def _ms(value: float) -> str:
+    return '' if math.isnan(value) else f'{value:.2f}'
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f'{size[0]}x{size[1]}' if any(size) else ''

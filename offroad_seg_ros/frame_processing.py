@@ -1,0 +1,141 @@
+"""What the worker does with one frame: check its age, segment it, publish the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import time
+import traceback
+
+import cv2
+from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage
+
+from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.inference.preprocess import CameraView
+from offroad_seg_core.inference.segmenter import SegmentationResult, Segmenter
+from offroad_seg_core.legend import legend_entries
+from offroad_seg_ros.camera_statistics import FrameFacts, FrameTimes
+from offroad_seg_ros.camera_stream import CameraStream, Frame
+from offroad_seg_ros.conversions import CameraImage, image_from_compressed, image_from_message
+from offroad_seg_ros.outputs import CameraOutputs, Style
+from offroad_seg_ros.params import NodeParams, parse_output_size
+from offroad_seg_ros.throttle import Throttle
+
+FAILURE_REPEAT_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What may change between two frames; replaced as a whole."""
+
+    params: NodeParams
+    style: Style
+
+
+class FrameProcessor:
+    """Used from the worker's thread only, but for `apply`."""
+
+    def __init__(
+        self,
+        node: Node,
+        segmenter: Segmenter,
+        views: Mapping[str, CameraView],
+        outputs: Mapping[str, CameraOutputs],
+        params: NodeParams,
+    ) -> None:
+        self._node = node
+        self._segmenter = segmenter
+        self._views = views
+        self._outputs = outputs
+        self._throttle = Throttle(FAILURE_REPEAT_S)
+        self.apply(params)
+
+    def apply(self, params: NodeParams) -> None:
+        """Take new run-time parameters, from the next frame on."""
+        taxonomy = self._segmenter.bundle.taxonomy
+        costs = self._segmenter.options.cost_overrides
+        legend = legend_entries(taxonomy, costs) if params.overlay_legend else ()
+        style = Style(taxonomy.palette_bgr, params.overlay_alpha, legend)
+        self._settings = _Settings(params, style)
+
+    def process(self, stream: CameraStream, frame: Frame) -> None:
+        """Bring one frame to its end and count it; nothing escapes but the process's end."""
+        settings = self._settings
+        if not settings.params.enabled or not self._outputs[stream.name].is_wanted:
+            stream.statistics.finish('skipped_idle')
+            return
+        max_age_ms = settings.params.max_age_ms
+        if max_age_ms and self._age_ms(frame, settings.params.age_source) > max_age_ms:
+            stream.statistics.finish('dropped_stale')
+            return
+        try:
+            times, facts = self._serve(stream, frame, settings)
+        except (ValueError, EngineError, cv2.error) as error:
+            self._fail(stream, str(error))
+        except Exception as error:
+            # The thread's boundary: an engine's library raises what it likes, and the node must
+            # live to serve the next frame. During shutdown publishing fails; nobody wants to know.
+            if self._node.context.ok():
+                self._fail(stream, f'{type(error).__name__}: {error}', traceback.format_exc())
+        else:
+            stream.statistics.finish_processed(times, facts)
+
+    def _age_ms(self, frame: Frame, source: str) -> float:
+        if source == 'receipt':
+            return (time.monotonic() - frame.received_s) * 1e3
+        clock = self._node.get_clock()
+        stamp = Time.from_msg(frame.message.header.stamp, clock_type=clock.clock_type)
+        return (clock.now() - stamp).nanoseconds / 1e6
+
+    def _serve(
+        self, stream: CameraStream, frame: Frame, settings: _Settings
+    ) -> tuple[FrameTimes, FrameFacts]:
+        started_s = time.monotonic()
+        message, outputs = frame.message, self._outputs[stream.name]
+        is_compressed = isinstance(message, CompressedImage)
+        image = image_from_compressed(message) if is_compressed else image_from_message(message)
+        converted_s = time.monotonic()
+        result = self._segment(stream.name, image, settings, converted_s - frame.received_s)
+        segmented_s = time.monotonic()
+        outputs.publish(message.header, image, result, settings.style)
+        size = result.label_map.shape
+        if stream.camera_info is not None:
+            outputs.publish_info(message.header, stream.camera_info, image.size, size)
+        published_s = time.monotonic()
+        timings = result.timings
+        times = FrameTimes(
+            latency_ms=(published_s - frame.received_s) * 1e3,
+            convert_ms=(converted_s - started_s) * 1e3,
+            preprocess_ms=timings.preprocess_ms,
+            engine_ms=timings.engine_ms,
+            decode_ms=timings.decode_ms,
+            publish_ms=(published_s - segmented_s) * 1e3,
+        )
+        encoding = message.format if is_compressed else message.encoding
+        return times, FrameFacts(image.size, encoding, size, timings.passes)
+
+    def _segment(
+        self, camera: str, image: CameraImage, settings: _Settings, elapsed_s: float
+    ) -> SegmentationResult:
+        outputs = self._outputs[camera]
+        size = parse_output_size(settings.params.output_size)
+        if size == 'camera':
+            size = image.size
+        return self._segmenter.segment(
+            image.pixels,
+            image.color_order,
+            self._views[camera],
+            want_confidence=outputs.wants_confidence,
+            elapsed_ms=elapsed_s * 1e3,
+            out=None if size == 'engine' else outputs.label_canvas(size),
+        )
+
+    def _fail(self, stream: CameraStream, reason: str, details: str = '') -> None:
+        stream.statistics.finish('failed', reason)
+        if self._throttle.allows(f'{stream.name} {reason}'):
+            self._node.get_logger().error(
+                f'camera {stream.name}: frame dropped: {reason}'
+                + (f'\n{details}' if details else '')
+            )

@@ -1,0 +1,219 @@
+"""One camera's output topics: lazily computed, published from reused messages and buffers."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from offroad_seg_core.inference.segmenter import SegmentationResult
+from offroad_seg_core.legend import LegendEntry, draw_legend
+from offroad_seg_core.visualization import colorize, overlay
+from offroad_seg_ros.conversions import CameraImage, scale_camera_info
+from offroad_seg_ros.transport import OUTPUT_QOS, output_events
+
+JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Style:
+    """How labels and costs are drawn."""
+
+    class_palette_bgr: NDArray[np.uint8]
+    """``(256, 3)`` uint8: colour of each class."""
+    overlay_alpha: float
+    legend: tuple[LegendEntry, ...] = ()
+    """Drawn into the overlay; empty: none."""
+
+
+class ImageOutput:
+    """Publishes images out of one buffer, written in place.
+
+    Assigning `Image.data` anything but an `array.array` makes rclpy look at every byte (318 ms
+    for a numpy frame of 1920x1200); this array is made once a size and drawn into by OpenCV.
+    """
+
+    def __init__(self, node: Node, topic: str, channels: int) -> None:
+        self._publisher = node.create_publisher(
+            Image, topic, OUTPUT_QOS, event_callbacks=output_events(node, topic)
+        )
+        self._node = node
+        self._channels = channels
+        self._message = Image(encoding='mono8' if channels == 1 else 'bgr8')
+        self._pixels = np.empty((0, 0), np.uint8)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody subscribes."""
+        return self._publisher.get_subscription_count() > 0
+
+    def canvas(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the message's pixels, ``(H, W)`` or ``(H, W, 3)`` uint8, to be drawn into."""
+        if self._pixels.shape[:2] != size:
+            height, width = size
+            step = width * self._channels
+            data = array('B', bytes(height * step))
+            message = self._message
+            message.height, message.width, message.step, message.data = height, width, step, data
+            shape = size if self._channels == 1 else (*size, self._channels)
+            self._pixels = np.frombuffer(data, np.uint8).reshape(shape)
+        return self._pixels
+
+    def publish(self, header: Header) -> None:
+        """Publish what is on the canvas."""
+        self._message.header = header
+        self._publisher.publish(self._message)
+
+    def destroy(self) -> None:
+        """Take the topic back."""
+        self._node.destroy_publisher(self._publisher)
+
+
+class CompressedOutput:
+    """Publishes images as JPEG."""
+
+    def __init__(self, node: Node, topic: str) -> None:
+        self._publisher = node.create_publisher(
+            CompressedImage, topic, OUTPUT_QOS, event_callbacks=output_events(node, topic)
+        )
+        self._node = node
+        # The form in which image_transport's plugins say it.
+        self._message = CompressedImage(format='bgr8; jpeg compressed bgr8')
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody subscribes."""
+        return self._publisher.get_subscription_count() > 0
+
+    def publish(self, header: Header, pixels: NDArray[np.uint8]) -> None:
+        """Compress ``(H, W, 3)`` BGR pixels and publish them."""
+        _, data = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        self._message.header = header
+        self._message.data = array('B', data.tobytes())
+        self._publisher.publish(self._message)
+
+    def destroy(self) -> None:
+        """Take the topic back."""
+        self._node.destroy_publisher(self._publisher)
+
+
+class CameraOutputs:
+    """All output topics of one camera."""
+
+    def __init__(self, node: Node, camera: str) -> None:
+        self._node = node
+        base = f'{camera}/segmentation'
+        self._mask = ImageOutput(node, f'{base}/mask', 1)
+        self._confidence = ImageOutput(node, f'{base}/confidence', 1)
+        self._traversability = ImageOutput(node, f'{base}/traversability', 1)
+        self._overlay = ImageOutput(node, f'{base}/overlay', 3)
+        self._overlay_compressed = CompressedOutput(node, f'{base}/overlay/compressed')
+        self._class_colors = ImageOutput(node, f'{base}/class_colors', 3)
+        self._images = (
+            self._mask,
+            self._confidence,
+            self._traversability,
+            self._overlay,
+            self._overlay_compressed,
+            self._class_colors,
+        )
+        self._info_publisher = node.create_publisher(
+            CameraInfo,
+            f'{base}/camera_info',
+            OUTPUT_QOS,
+            event_callbacks=output_events(node, f'{base}/camera_info'),
+        )
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody subscribes to an image; a calibration alone needs no engine."""
+        return any(output.is_wanted for output in self._images)
+
+    @property
+    def wants_confidence(self) -> bool:
+        """Whether anybody subscribes to the confidence."""
+        return self._confidence.is_wanted
+
+    def label_canvas(self, size: tuple[int, int] | None) -> NDArray[np.uint8] | None:
+        """Return the mask message's pixels for the segmenter to write into; None: size unknown."""
+        return None if size is None else self._mask.canvas(size)
+
+    def publish(
+        self,
+        header: Header,
+        image: CameraImage,
+        result: SegmentationResult,
+        style: Style,
+    ) -> None:
+        """Draw and publish each output that somebody subscribes to, the cheapest first."""
+        labels = result.label_map
+        size = labels.shape
+        if self._mask.is_wanted:
+            _fill(self._mask.canvas(size), labels)
+            self._mask.publish(header)
+        wants_overlay = self._overlay.is_wanted or self._overlay_compressed.is_wanted
+        if wants_overlay or self._traversability.is_wanted:
+            cost = result.write_cost(self._traversability.canvas(size))
+            if self._traversability.is_wanted:
+                self._traversability.publish(header)
+        if self._confidence.is_wanted and result.confidence_u8 is not None:
+            _fill(self._confidence.canvas(size), result.confidence_u8)
+            self._confidence.publish(header)
+        if self._class_colors.is_wanted:
+            colorize(labels, style.class_palette_bgr, out=self._class_colors.canvas(size))
+            self._class_colors.publish(header)
+        if wants_overlay:
+            self._publish_overlay(header, image, cost, style)
+
+    def _publish_overlay(
+        self,
+        header: Header,
+        image: CameraImage,
+        cost: NDArray[np.uint8],
+        style: Style,
+    ) -> None:
+        size = cost.shape
+        pixels = image.pixels
+        if image.size != size:
+            pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        background = CameraImage(pixels, image.color_order).bgr()
+        drawn = overlay(
+            background, cost, alpha=style.overlay_alpha, out=self._overlay.canvas(size)
+        )
+        if style.legend:
+            draw_legend(drawn, style.legend)
+        if self._overlay.is_wanted:
+            self._overlay.publish(header)
+        if self._overlay_compressed.is_wanted:
+            self._overlay_compressed.publish(header, drawn)
+
+    def publish_info(
+        self,
+        header: Header,
+        info: CameraInfo,
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+    ) -> None:
+        """Publish the calibration, scaled to the outputs."""
+        if self._info_publisher.get_subscription_count() > 0:
+            scaled = scale_camera_info(info, image_size, output_size)
+            scaled.header = header
+            self._info_publisher.publish(scaled)
+
+    def destroy(self) -> None:
+        """Take all topics back; nobody may be publishing."""
+        for output in self._images:
+            output.destroy()
+        self._node.destroy_publisher(self._info_publisher)
+
+
+def _fill(canvas: NDArray[np.uint8], source: NDArray[np.uint8]) -> None:
+    # The segmenter may have written into the canvas already.
+    if not np.may_share_memory(canvas, source):
+        np.copyto(canvas, source)

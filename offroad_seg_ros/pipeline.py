@@ -1,0 +1,94 @@
+"""Everything that exists while the node is configured: segmenter, inputs, worker, outputs."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+
+from offroad_seg_core.inference.prior import allowed_classes
+from offroad_seg_ros.camera_statistics import CameraStatistics
+from offroad_seg_ros.camera_stream import CameraStream
+from offroad_seg_ros.frame_processing import FrameProcessor
+from offroad_seg_ros.labels import LabelTopics
+from offroad_seg_ros.model_loading import (
+    camera_views,
+    cost_overrides,
+    open_segmenter,
+    segmenter_options,
+)
+from offroad_seg_ros.outputs import CameraOutputs
+from offroad_seg_ros.params import NodeParams
+from offroad_seg_ros.worker import Worker
+
+
+class Pipeline:
+    """Built by configure, freed by cleanup; in between it runs and rests."""
+
+    def __init__(self, node: Node, params: NodeParams) -> None:
+        """Load the model and make the topics.
+
+        Raises:
+            ValueError: a parameter, the bundle, an ego mask or the cost file is wrong.
+            EngineError: no engine can run the bundle.
+        """
+        self.params = params
+        views = camera_views(params)
+        self._costs = cost_overrides(params)
+        self.segmenter = open_segmenter(params)
+        self.labels = LabelTopics(node)
+        self.outputs = {name: CameraOutputs(node, name) for name in params.cameras}
+        self._processor = FrameProcessor(node, self.segmenter, views, self.outputs, params)
+        self._worker = Worker(self._processor.process)
+        self.streams = {
+            name: CameraStream(node, name, params, CameraStatistics(), self._worker.notify)
+            for name in params.cameras
+        }
+        self.is_active = False
+        self.labels.publish(self.segmenter)
+
+    def activate(self) -> None:
+        """Start the worker, then subscribe."""
+        self.reset_statistics()
+        self._worker.start(tuple(self.streams.values()))
+        for stream in self.streams.values():
+            stream.start()
+        self.is_active = True
+
+    def deactivate(self) -> None:
+        """Unsubscribe and join the worker; afterwards nothing is published. May be repeated."""
+        self.is_active = False
+        for stream in self.streams.values():
+            stream.stop()
+        self._worker.stop()
+
+    def close(self) -> None:
+        """Free the topics and the engine."""
+        self.deactivate()
+        self.labels.destroy()
+        for output in self.outputs.values():
+            output.destroy()
+        self.segmenter.close()
+
+    def check(self, params: NodeParams) -> None:
+        """Raise ValueError unless `apply` can take these run-time parameters."""
+        options = segmenter_options(params, self._costs)
+        bundle = self.segmenter.bundle
+        absent = (*bundle.manifest.suppressed_classes, *options.absent_classes)
+        allowed_classes(bundle.taxonomy, absent)
+
+    def apply(self, params: NodeParams) -> None:
+        """Take run-time parameters that were checked, from the next frame on."""
+        self.params = params
+        self.segmenter.options = segmenter_options(params, self._costs)
+        self._processor.apply(params)
+        self.labels.publish(self.segmenter)
+
+    def watch_topics(self) -> None:
+        """Look at the inputs' publishers."""
+        if self.is_active:
+            for stream in self.streams.values():
+                stream.watch()
+
+    def reset_statistics(self) -> None:
+        """Forget what was counted and timed."""
+        for stream in self.streams.values():
+            stream.statistics.reset()

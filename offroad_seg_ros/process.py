@@ -1,0 +1,57 @@
+"""Settings of the whole process: memory allocation, and core's log records."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import platform
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+CORE_LOGGER = 'offroad_seg_core'
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
+def keep_large_buffers() -> bool:
+    """Let glibc reuse freed frame buffers instead of mapping fresh pages for every message.
+
+    Every received frame is a new buffer of megabytes; page faults on fresh pages cost more than
+    copying the frame. Returns False where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] != 'glibc':
+        return False
+    libc = ctypes.CDLL(None)
+    # 32 MiB is the highest threshold that glibc accepts on 64 bit.
+    return bool(
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25) & libc.mallopt(_M_TRIM_THRESHOLD, 1 << 29)
+    )
+
+
+class LogForwarder(logging.Handler):
+    """Hands core's log records to a node's logger, and so to /rosout."""
+
+    def __init__(self, logger: RcutilsLogger) -> None:
+        super().__init__(logging.INFO)
+        self._logger = logger
+
+    def install(self) -> None:
+        """Start forwarding."""
+        core = logging.getLogger(CORE_LOGGER)
+        core.addHandler(self)
+        core.setLevel(logging.INFO)
+
+    def remove(self) -> None:
+        """Stop forwarding."""
+        logging.getLogger(CORE_LOGGER).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Forward one record."""
+        text = self.format(record)
+        # rclpy fixes the severity of a line of code, so each level needs its own.
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        else:
+            self._logger.info(text)

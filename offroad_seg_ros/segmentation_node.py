@@ -1,0 +1,174 @@
+"""The managed node: lifecycle, parameters and timers around a Pipeline."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import rclpy
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_ros.lifecycle_guards import refuse_invalid_transitions, tell_errors
+from offroad_seg_ros.monitor import Monitor
+from offroad_seg_ros.parameter_handling import ParameterHandling
+from offroad_seg_ros.params import NodeParams
+from offroad_seg_ros.pipeline import Pipeline
+from offroad_seg_ros.process import LogForwarder, keep_large_buffers
+
+DIAGNOSTICS_PERIOD_S = 1.0
+TOPIC_WATCH_PERIOD_S = 0.3
+
+RCLError = rclpy_implementation.RCLError
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SegmentationNode(LifecycleNode):
+    """Camera frames in, labels, traversability and overlays out.
+
+    configure loads the model and makes the output topics; FAILURE leaves the node unconfigured
+    with the reason in the log and in /diagnostics. activate subscribes. deactivate unsubscribes
+    and waits for the frame in work. cleanup frees the model.
+    """
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__('segmentation_node', **kwargs)
+        self._forwarder = LogForwarder(self.get_logger())
+        self._forwarder.install()
+        self._pipeline: Pipeline | None = None
+        self._parameter_handling = ParameterHandling(
+            self,
+            is_configured=lambda: self._pipeline is not None,
+            check=self._check_parameters,
+            apply=self._apply_parameters,
+        )
+        self._monitor = Monitor(self)
+        # A ROS clock may stand still (use_sim_time before the bag plays); these must not.
+        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, clock=self._steady_clock)
+        self.create_timer(TOPIC_WATCH_PERIOD_S, self._watch_topics, clock=self._steady_clock)
+        backwards = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+        )
+        self._jump_handle = self.get_clock().create_jump_callback(
+            backwards, post_callback=self._on_clock_jump
+        )
+        refuse_invalid_transitions(self)
+
+    def autostart(self) -> bool:
+        """Configure and activate if the parameter says so; return whether the node is active."""
+        if not self.get_parameter('autostart').value:
+            return False
+        return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
+
+    @tell_errors
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters, load the model, make the output topics."""
+        try:
+            self._pipeline = Pipeline(self, self._parameter_handling.read())
+        except (ValueError, EngineError, OSError) as error:
+            self._monitor.configure_error = str(error)
+            self.get_logger().error(f'configure failed: {error}')
+            return FAILURE
+        self._monitor.configure_error = ''
+        self._monitor.describe(self._pipeline)
+        self._watch_topics()
+        return SUCCESS
+
+    @tell_errors
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start working."""
+        self._pipeline.activate()
+        return SUCCESS
+
+    @tell_errors
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and let the frame in work end."""
+        self._pipeline.deactivate()
+        return SUCCESS
+
+    @tell_errors
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and the output topics."""
+        self._close_pipeline()
+        return SUCCESS
+
+    @tell_errors
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, whatever the state was."""
+        self._close_pipeline()
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything and become unconfigured."""
+        self._close_pipeline()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Free everything and leave the graph."""
+        self._close_pipeline()
+        self._forwarder.remove()
+        self._jump_handle.unregister()
+        super().destroy_node()
+
+    def _close_pipeline(self) -> None:
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+
+    def _check_parameters(self, params: NodeParams) -> None:
+        if self._pipeline is not None:
+            self._pipeline.check(params)
+
+    def _apply_parameters(self, params: NodeParams) -> None:
+        if self._pipeline is not None:
+            self._pipeline.apply(params)
+
+    def _watch_topics(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.watch_topics()
+
+    def _report(self) -> None:
+        self._monitor.report(self._pipeline)
+
+    def _on_clock_jump(self, jump: TimeJump) -> None:
+        if self._pipeline is not None:
+            self.get_logger().info(
+                f'the ROS clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s: '
+                'statistics start anew'
+            )
+            self._pipeline.reset_statistics()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; 0 is a clean end."""
+    keep_large_buffers()
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = SegmentationNode()
+        node.autostart()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RCLError:
+        # SIGTERM ends the context under the feet of a transition in progress.
+        if rclpy.ok():
+            raise
+    finally:
+        # A terminal's Ctrl-C arrives twice under ros2 launch; the second must not cut this short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
