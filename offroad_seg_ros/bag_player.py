@@ -1,0 +1,160 @@
+"""Play a bag over ROS at its own rate, with ``/clock``, without rosbag2 tools.
+
+    ros2 run offroad_seg_ros bag_player drive --rate 0.5 --loop
+
+Space pauses and goes on; so does the service ``~/pause`` (std_srvs/SetBool).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+import select
+import signal
+import sys
+import termios
+import threading
+import tty
+
+import rclpy
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from offroad_seg_ros.bag_reading import BagError, open_bag
+from offroad_seg_ros.message_types import COMPRESSED_TYPE, IMAGE_TYPE
+from offroad_seg_ros.playback import BagPlayer, PlayerOptions
+from offroad_seg_ros.process import keep_large_buffers
+from offroad_seg_ros.spinning import spinning
+
+
+def _remap(text: str) -> tuple[str, str]:
+    source, separator, target = text.partition(':=')
+    if not (source and separator and target):
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected /recorded:=/published')
+    return source, target
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='bag_player', description=__doc__.splitlines()[0])
+    parser.add_argument('bag', help='rosbag2 folder, .mcap or .db3 file')
+    parser.add_argument('--rate', type=float, default=1.0, help='bag seconds per second')
+    parser.add_argument('--loop', action='store_true', help='start again at the end')
+    parser.add_argument('--start-paused', action='store_true', help='wait for the space bar')
+    parser.add_argument('--topics', nargs='+', default=(), metavar='TOPIC', help='only these')
+    parser.add_argument(
+        '--remap', nargs='+', type=_remap, default=(), metavar='/A:=/B', help='rename topics'
+    )
+    parser.add_argument('--duration', type=float, default=float('inf'), metavar='S')
+    parser.add_argument('--clock', type=float, default=100.0, metavar='HZ', help='0: no /clock')
+    parser.add_argument(
+        '--wait-for-subscribers',
+        type=float,
+        default=0.0,
+        metavar='S',
+        help='start when every image topic has a subscriber, after S seconds at the latest',
+    )
+    return parser
+
+
+def _image_topics(player: BagPlayer) -> tuple[str, ...]:
+    return tuple(
+        name for name, kind in player.topics.items() if kind in (IMAGE_TYPE, COMPRESSED_TYPE)
+    )
+
+
+@contextmanager
+def _on_space(act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` from a thread for each hit of the space bar, where there is a terminal."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    settings, ended = termios.tcgetattr(sys.stdin), threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            if select.select([sys.stdin], [], [], 0.1)[0] and sys.stdin.read(1) == ' ':
+                act()
+
+    tty.setcbreak(sys.stdin)
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, settings)
+
+
+def _serve_pause(node: Node, set_paused: Callable[[bool], None]) -> None:
+    try:
+        service_type = import_module('std_srvs.srv').SetBool
+    except ImportError as error:
+        node.get_logger().info(f'~/pause is off ({error}); fix: install ros-<distro>-std-srvs')
+        return
+
+    def answer(request: object, response: object) -> object:
+        set_paused(request.data)
+        response.success, response.message = True, 'paused' if request.data else 'playing'
+        return response
+
+    node.create_service(service_type, '~/pause', answer)
+
+
+def _play(node: Node, given: argparse.Namespace) -> None:
+    options = PlayerOptions(
+        rate=given.rate,
+        loop=given.loop,
+        start_paused=given.start_paused,
+        topics=tuple(given.topics),
+        remaps=dict(given.remap),
+        duration_s=given.duration,
+        clock_hz=given.clock,
+    )
+    with ExitStack() as stack:
+        player = BagPlayer(node, stack.enter_context(open_bag(given.bag)), options)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: player.stop())
+
+        def set_paused(paused: bool) -> None:
+            player.timer.paused = paused
+            node.get_logger().info('paused' if paused else 'playing')
+
+        _serve_pause(node, set_paused)
+        stack.enter_context(spinning(node))
+        stack.enter_context(_on_space(lambda: set_paused(not player.timer.paused)))
+        seconds = (player.end_ns - player.start_ns) / 1e9
+        node.get_logger().info(
+            f'{given.bag}: {seconds:.1f} s at rate {given.rate:g}, {", ".join(player.topics)}'
+        )
+        if given.wait_for_subscribers:
+            images = _image_topics(player)
+            for topic in player.wait_for_subscribers(images, given.wait_for_subscribers):
+                node.get_logger().warning(f'{topic} has no subscriber; playing all the same')
+        player.play()
+        node.get_logger().info(f'{player.num_published} messages played')
+
+
+def main(args: list[str] | None = None) -> int:
+    """Play a bag; return 0 at its end or when interrupted, 1 for a bag that cannot be played."""
+    keep_large_buffers()
+    given = _parser().parse_args(remove_ros_args(args or sys.argv)[1:])
+    # With rclpy's own handlers Ctrl-C would take the context away before the last message is out.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    node = Node('bag_player')
+    try:
+        _play(node, given)
+    except BagError as error:
+        node.get_logger().error(str(error))
+        return 1
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
