@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from pathlib import Path
 import shlex
 import sys
@@ -47,9 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     except TrainingInterruptedError as interruption:
         print(interruption, file=sys.stderr)
         return 130
-    print(f'\n{config.folder}: mIoU {scores["miou_present"]:.4f} over the classes present')
-    for name, iou in scores['iou'].items():
-        print(f'  {name:16} {"absent" if iou is None else f"{iou:.4f}"}')
+    print(f'\n{config.folder}: mIoU {scores.miou_present:.4f} over the classes present')
+    for name, iou in scores.iou.items():
+        print(f'  {name:16} {"absent" if math.isnan(iou) else f"{iou:.4f}"}')
     return 0
 
 

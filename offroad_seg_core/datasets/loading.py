@@ -70,38 +70,35 @@ class ValidationViews(Dataset):
 
 
 class StepBatchSampler(Sampler[list[Key]]):
-    """Yield the batches of training steps, from the current one to the end of its round.
+    """Yield the batch of every training step, from the current step to the last.
 
     The frames of all epochs stand in one endless line, each epoch shuffled by (seed, epoch); step
     s takes the ``batch_size`` keys from position ``s * batch_size`` on. So a run that resumes at
-    any step sees what an uninterrupted one would have seen. A round is the steps between two
-    validations.
+    any step sees what an uninterrupted one would have seen.
 
     Args:
         num_frames: Frames of an epoch.
         batch_size: Keys of a batch.
-        steps_per_round: Batches until iteration ends.
+        num_steps: Steps of the whole training.
         seed: Of the shuffles.
 
     Attributes:
         first_step: Called when iteration begins: the step to go on with.
     """
 
-    def __init__(self, num_frames: int, batch_size: int, steps_per_round: int, seed: int) -> None:
+    def __init__(self, num_frames: int, batch_size: int, num_steps: int, seed: int) -> None:
         self._num_frames = num_frames
         self._batch_size = batch_size
-        self._steps_per_round = steps_per_round
+        self._num_steps = num_steps
         self._seed = seed
         self.first_step: Callable[[], int] = lambda: 0
 
     def __len__(self) -> int:
-        return self._steps_per_round
+        return self._num_steps
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Yield the batches of the current round that are left."""
-        first_step = self.first_step()
-        round_end = (first_step // self._steps_per_round + 1) * self._steps_per_round
-        for step in range(first_step, round_end):
+        """Yield the batches that are left."""
+        for step in range(self.first_step(), self._num_steps):
             yield self.keys(step)
 
     def keys(self, step: int) -> list[Key]:

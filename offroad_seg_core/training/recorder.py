@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 import csv
 import json
 import logging
@@ -13,14 +15,18 @@ import time
 from types import FrameType
 from typing import Any
 
+import torch
+
 from offroad_seg_core.config import dump_config
 from offroad_seg_core.files import atomic_path
-from offroad_seg_core.metrics.segmentation import segmentation_scores
+from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
+from offroad_seg_core.metrics.segmentation import SegmentationScores, segmentation_scores
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.training import provenance
 from offroad_seg_core.training.checkpoint import FORMAT_VERSION, KEY
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.task import SegmentationTask
+from offroad_seg_core.training.validation import confusion_matrices, merged
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +41,29 @@ class Recorder(lightning.Callback):
     """Keep ``last.ckpt``, ``best.ckpt``, ``steps.csv``, ``validation.jsonl`` and ``result.json``.
 
     Checkpoints replace one another atomically: a full disk or a power cut leaves the old one.
-    The first Ctrl-C ends training after the current step with ``last.ckpt`` up to date; a second
-    one ends it at once.
+    Inside ``saving_on_interrupt`` the first Ctrl-C ends training after the current step with
+    ``last.ckpt`` up to date; a second one ends it at once.
+
+    Everything is saved after a whole step and from this one place, so that there is one kind of
+    state to resume from. Lightning's own validation comes after its callbacks have seen the step.
 
     Args:
         folder: Where the files are.
         taxonomy: Of the labels.
+        frames: To validate on, see ``ValidationViews``.
         command: How the run was started, for the record.
+
+    Attributes:
+        scores: Of the last validation; None before it.
     """
 
-    def __init__(self, folder: Path, taxonomy: Taxonomy, command: str) -> None:
+    def __init__(
+        self, folder: Path, taxonomy: Taxonomy, frames: Iterable[dict[str, Any]], command: str
+    ) -> None:
         self.folder = folder
+        self.scores: SegmentationScores | None = None
         self._taxonomy = taxonomy
+        self._frames = frames
         self._info: dict[str, Any] = {
             'command': command,
             'git_commit': provenance.git_commit(),
@@ -59,7 +76,6 @@ class Recorder(lightning.Callback):
         self._started_s = time.monotonic()
         self._elapsed_before_s = 0.0
         self._stop = False
-        self._previous_handler: Any = None
 
     # Lightning stores these with the checkpoint and gives them back on resume.
     def state_dict(self) -> dict[str, Any]:
@@ -71,53 +87,50 @@ class Recorder(lightning.Callback):
         self._info.update(state_dict)
         self._elapsed_before_s = state_dict['elapsed_s']
 
-    def on_fit_start(
+    @contextmanager
+    def saving_on_interrupt(self) -> Iterator[None]:
+        """Let the first Ctrl-C inside the block end the training after its current step."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Listen to Ctrl-C, and drop log lines from beyond the step that is resumed."""
+        """Drop log lines from beyond the step that is resumed."""
         self._started_s = time.monotonic()
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
         _keep_csv_rows(self.folder / 'steps.csv', trainer.global_step)
         _keep_json_rows(self.folder / 'validation.jsonl', trainer.global_step)
-
-    def teardown(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
-        """Give Ctrl-C back."""
-        self._restore_handler()
-
-    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: Any) -> None:
-        """Give Ctrl-C back; Lightning tears nothing down after an exception."""
-        self._restore_handler()
-
-    def _restore_handler(self) -> None:
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-            self._previous_handler = None
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log some steps; after Ctrl-C, save and stop."""
+        """Log and validate some steps; after Ctrl-C, save and stop."""
         step = trainer.global_step
         if step % LOG_EVERY == 0 or step == 1:
             rate = trainer.optimizers[0].param_groups[0]['lr']
             self._append_step({'step': step, 'learning_rate': rate, **pl_module.terms})
+        if step % pl_module.config.validate_every == 0 or step == trainer.max_steps:
+            self._validate(trainer, pl_module)
         if self._stop:
-            self._save(trainer, pl_module, 'last.ckpt')
+            self._save(trainer, 'last.ckpt')
             raise TrainingInterruptedError(
                 f'stopped at step {step} of {trainer.max_steps}; saved '
                 f'{self.folder / "last.ckpt"}; continue with the same command and --resume'
             )
 
-    def on_validation_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Record the scores, keep the best checkpoint and the last."""
-        assert isinstance(pl_module, SegmentationTask)
+    def _validate(self, trainer: lightning.Trainer, task: SegmentationTask) -> None:
+        """Measure, record the scores, keep the best checkpoint and the last."""
         step = trainer.global_step
-        scores = segmentation_scores(pl_module.matrix(), self._taxonomy)
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            matrices = confusion_matrices(task.average_logits, self._frames, task.num_classes)
+        scores = segmentation_scores(merged(matrices.values()), self._taxonomy)
+        self.scores = scores
         self._info['miou_present'] = scores.miou_present
         row = {'step': step, 'elapsed_s': round(self._elapsed_s(), 1), **scores.to_dict()}
         with open(self.folder / 'validation.jsonl', 'a', encoding='utf-8') as stream:
@@ -125,11 +138,11 @@ class Recorder(lightning.Callback):
         log.info('step %d: mIoU over present classes %.4f', step, scores.miou_present)
         if scores.miou_present > self._info['best_miou_present']:
             self._info.update(best_step=step, best_miou_present=scores.miou_present)
-            self._save(trainer, pl_module, 'best.ckpt')
-        self._save(trainer, pl_module, 'last.ckpt')
-        self._write_result(pl_module, step)
+            self._save(trainer, 'best.ckpt')
+        self._save(trainer, 'last.ckpt')
+        self._write_result(task, step, matrices)
 
-    def _save(self, trainer: lightning.Trainer, task: SegmentationTask, name: str) -> None:
+    def _save(self, trainer: lightning.Trainer, name: str) -> None:
         self._info['elapsed_s'] = self._elapsed_s()
         with atomic_path(self.folder / name) as temporary:
             trainer.save_checkpoint(temporary)
@@ -149,13 +162,15 @@ class Recorder(lightning.Callback):
             },
         }
 
-    def _write_result(self, task: SegmentationTask, step: int) -> None:
+    def _write_result(
+        self, task: SegmentationTask, step: int, matrices: dict[str, ConfusionMatrix]
+    ) -> None:
         environments = {
             name: {
                 'scores': segmentation_scores(matrix, self._taxonomy).to_dict(),
                 'confusion_matrix': matrix.counts.tolist(),
             }
-            for name, matrix in sorted(task.matrices.items())
+            for name, matrix in sorted(matrices.items())
         }
         content = {
             **self._info,
@@ -167,7 +182,7 @@ class Recorder(lightning.Callback):
             'seed': task.config.seed,
             'cpu': provenance.cpu_name(),
             'versions': provenance.versions(),
-            'scores': segmentation_scores(task.matrix(), self._taxonomy).to_dict(),
+            'scores': segmentation_scores(merged(matrices.values()), self._taxonomy).to_dict(),
             'environments': environments,
         }
         with atomic_path(self.folder / 'result.json') as temporary:

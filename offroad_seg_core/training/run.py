@@ -20,7 +20,7 @@ from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.datasets.loading import StepBatchSampler, TrainingViews, ValidationViews
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.losses import inverse_sqrt_weights
-from offroad_seg_core.metrics.segmentation import segmentation_scores
+from offroad_seg_core.metrics.segmentation import SegmentationScores
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 from offroad_seg_core.training.checkpoint import initialize_from, load_checkpoint
 from offroad_seg_core.training.config import Precision, TrainConfig
@@ -33,7 +33,7 @@ from offroad_seg_core.training.task import SegmentationTask
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> dict[str, Any]:
+def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> SegmentationScores:
     """Run a training and write its folder: checkpoints, logs, ``result.json``.
 
     Args:
@@ -42,7 +42,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> di
         command: How it was started, for the record.
 
     Returns:
-        The scores of the last validation, see ``SegmentationScores.to_dict``.
+        The scores of the last validation.
 
     Raises:
         ConfigError: The folder holds another run, or there is nothing to resume.
@@ -60,17 +60,17 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> di
     log.info('%d training frames, %d of them in memory', len(frames), num_cached)
     task = _create_task(config, taxonomy, frames)
     sampler = StepBatchSampler(
-        len(frames), config.loader.batch_size, config.validate_every, config.seed
+        len(frames), config.loader.batch_size, config.optimizer.max_steps, config.seed
     )
-    trainer = _create_trainer(config, Recorder(config.folder, taxonomy, command), sampler)
-    trainer.fit(
-        task,
-        _training_loader(config, frames, sampler),
-        _validation_loader(config, taxonomy, task),
-        ckpt_path=str(last) if resume else None,
-        weights_only=True,
+    recorder = Recorder(
+        config.folder, taxonomy, _validation_loader(config, taxonomy, task), command
     )
-    return segmentation_scores(task.matrix(), taxonomy).to_dict()
+    trainer = _create_trainer(config, recorder, sampler)
+    loader = _training_loader(config, frames, sampler)
+    with recorder.saving_on_interrupt():
+        trainer.fit(task, loader, ckpt_path=str(last) if resume else None, weights_only=True)
+    assert recorder.scores is not None  # the last step is always validated
+    return recorder.scores
 
 
 def resolve_precision(precision: Precision) -> Precision:
@@ -182,14 +182,13 @@ def _create_trainer(
 ) -> lightning.Trainer:
     trainer = lightning.Trainer(
         max_steps=config.optimizer.max_steps,
-        max_epochs=-1,
+        max_epochs=1,
         precision='bf16-mixed' if config.precision == 'bf16' else '32-true',
         callbacks=[recorder],
         devices=1,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
     sampler.first_step = lambda: trainer.global_step

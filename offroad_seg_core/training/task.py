@@ -1,4 +1,4 @@
-"""What Lightning runs: one training step, one validation frame."""
+"""What Lightning runs: one training step."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from offroad_seg_core.losses import SegmentationLoss
-from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.models import create_model
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.ema import update_average
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.optim import build_optimizer, learning_rate_factor
+from offroad_seg_core.training.validation import upsample
 
 
 class TrainingError(RuntimeError):
@@ -23,7 +22,7 @@ class TrainingError(RuntimeError):
 
 
 class SegmentationTask(lightning.LightningModule):
-    """A network, its averaged twin, and how they are trained and validated.
+    """A network, its averaged twin, and how they are trained.
 
     Args:
         config: The run.
@@ -34,7 +33,6 @@ class SegmentationTask(lightning.LightningModule):
         model: The network in training.
         average: The averaged weights; validation and export use these.
         terms: Loss terms of the last step.
-        matrices: Confusion matrix of each environment, from the last validation.
     """
 
     mean: Tensor
@@ -52,7 +50,6 @@ class SegmentationTask(lightning.LightningModule):
         self.num_classes = num_classes
         self.input_multiple = cast(int, self.model.input_multiple)
         self.terms: dict[str, float] = {}
-        self.matrices: dict[str, ConfusionMatrix] = {}
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(config.model.mean).view(shape), persistent=False)
         self.register_buffer('std', torch.tensor(config.model.std).view(shape), persistent=False)
@@ -60,6 +57,10 @@ class SegmentationTask(lightning.LightningModule):
     def normalize(self, images: Tensor) -> Tensor:
         """Turn ``(N, H, W, 3)`` uint8 RGB into ``(N, 3, H, W)`` float32 in channels-last order."""
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+    def average_logits(self, images: Tensor) -> Tensor:
+        """Return the averaged model's logits of ``(N, H, W, 3)`` uint8 RGB images."""
+        return self.average(self.normalize(images.to(self.device)))
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Return the loss of one batch of views."""
@@ -82,40 +83,14 @@ class SegmentationTask(lightning.LightningModule):
 
     def _loss_of(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         with torch.autocast(logits.device.type, enabled=False):
-            return self.loss(_upsample(logits, target.shape[-2:]), target)
+            return self.loss(upsample(logits, target.shape[-2:]), target)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Move the averaged weights."""
-        # global_step has been counted up already
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Move the weights, and the averaged weights after them."""
+        super().optimizer_step(*arguments, **options)
+        # Here and not at the end of the batch, where callbacks save before the module's own hook.
         decay = self.config.optimizer.ema_decay
-        update_average(self.average, self.model, decay, self.global_step)
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the matrices of the last validation."""
-        self.matrices = {}
-
-    def validation_step(self, frame: dict[str, Any], batch_index: int) -> None:
-        """Add one frame to the confusion matrix of its environment."""
-        label_map = self.predict(frame)
-        environment = frame['environment']
-        if environment not in self.matrices:
-            self.matrices[environment] = ConfusionMatrix(self.num_classes)
-        self.matrices[environment].update(label_map.cpu().numpy(), frame['target'])
-
-    def predict(self, frame: dict[str, Any]) -> Tensor:
-        """Return the averaged model's label map at the size of the frame's target, uint8."""
-        image = frame['image'].to(self.device).unsqueeze(0)
-        logits = _upsample(self.average(self.normalize(image)), image.shape[1:3])
-        height, width = frame['content_size']
-        logits = _upsample(logits[..., :height, :width], frame['target'].shape)
-        return logits.argmax(dim=1)[0].to(torch.uint8)
-
-    def matrix(self) -> ConfusionMatrix:
-        """Return the confusion matrix over all environments of the last validation."""
-        total = ConfusionMatrix(self.num_classes)
-        for matrix in self.matrices.values():
-            total = total.merge(matrix)
-        return total
+        update_average(self.average, self.model, decay, self.global_step + 1)
 
     def configure_gradient_clipping(self, *arguments: Any, **options: Any) -> None:
         """Bound the gradients; Lightning's own way refuses fused optimizers."""
@@ -135,9 +110,3 @@ class SegmentationTask(lightning.LightningModule):
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
         }
-
-
-def _upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    return functional.interpolate(
-        logits.float(), size=tuple(size), mode='bilinear', align_corners=False
-    )
