@@ -2,7 +2,7 @@
 
 Logits are upsampled bilinearly class by class into a running maximum: the exact result of
 upsampling first and taking the argmax, without ever holding C full-size planes
-(10 classes at 544×960: 2.5 ms; argmax over the upsampled array: 12 times that).
+(10 classes at 512×896: 2 ms).
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Decoder:
             cv2.resize(logits[class_id], width_height, dst=plane, interpolation=cv2.INTER_LINEAR)
             cv2.compare(plane, best, cv2.CMP_GT, dst=self._wins)
             cv2.max(plane, best, dst=best)
-            np.copyto(label_map, class_id, where=self._wins.view(np.bool_))
+            # Where it wins (255) take its id, which is above all before it. Unlike a masked copy
+            # this costs the same for ragged borders.
+            cv2.min(self._wins, class_id, dst=self._wins)
+            cv2.max(label_map, self._wins, dst=label_map)
         return label_map
 
     def confidence_u8(
