@@ -59,6 +59,8 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
+            'bag_player = offroad_seg_ros.bag_player:main',
+            'bag_recorder = offroad_seg_ros.bag_recorder:main',
             'segmentation_node = offroad_seg_ros.segmentation_node:main',
         ],
     },

@@ -24,7 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from offroad_seg_ros.bag_reading import BagError, open_bag
-from offroad_seg_ros.message_types import COMPRESSED_TYPE, IMAGE_TYPE
+from offroad_seg_ros.camera_topics import find_cameras
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
 from offroad_seg_ros.process import keep_large_buffers
 from offroad_seg_ros.spinning import spinning
@@ -54,15 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar='S',
-        help='start when every image topic has a subscriber, after S seconds at the latest',
+        help='start when the cameras have subscribers, after S seconds at the latest',
+    )
+    parser.add_argument(
+        '--wait-for', nargs='+', metavar='TOPIC', help='wait for these; else: the camera topics'
     )
     return parser
-
-
-def _image_topics(player: BagPlayer) -> tuple[str, ...]:
-    return tuple(
-        name for name, kind in player.topics.items() if kind in (IMAGE_TYPE, COMPRESSED_TYPE)
-    )
 
 
 @contextmanager
@@ -131,8 +128,9 @@ def _play(node: Node, given: argparse.Namespace) -> None:
             f'{given.bag}: {seconds:.1f} s at rate {given.rate:g}, {", ".join(player.topics)}'
         )
         if given.wait_for_subscribers:
-            images = _image_topics(player)
-            for topic in player.wait_for_subscribers(images, given.wait_for_subscribers):
+            cameras = [camera.input_topic for camera in find_cameras(player.topics)]
+            awaited = given.wait_for or cameras
+            for topic in player.wait_for_subscribers(awaited, given.wait_for_subscribers):
                 node.get_logger().warning(f'{topic} has no subscriber; playing all the same')
         player.play()
         node.get_logger().info(f'{player.num_published} messages played')

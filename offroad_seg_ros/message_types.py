@@ -15,8 +15,6 @@ from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-IMAGE_TYPE = 'sensor_msgs/msg/Image'
-COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 _TYPE_NAME = re.compile(r'([A-Za-z]\w*)/msg/([A-Za-z]\w*)')
 _FIELD_TYPE = re.compile(r'^\s*(?:([A-Za-z]\w*)/)?([A-Z]\w*)(?:<=\d+)?(?:\[[^\]]*\])?\s+\w', re.M)
 

@@ -1,0 +1,96 @@
+"""From the topics of a bag or a robot to its cameras: which topics, and what to call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import re
+
+IMAGE_TYPE = 'sensor_msgs/msg/Image'
+COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
+TRANSPORTS = {IMAGE_TYPE: 'raw', COMPRESSED_TYPE: 'compressed'}
+MAX_CAMERAS = 8
+
+# Last parts of image topics that say how, not where, a picture was taken.
+_GENERIC = re.compile(
+    r'(image|img|raw|rgb|color|colour|mono|gray|rect|compressed|cam|camera)'
+    r'(_?(image|raw|rgb|color|colour|mono|gray|rect|compressed))*'
+)
+# Parts of topics that carry no camera picture, or one that was computed from it.
+_NO_PICTURE = re.compile(
+    r'.*depth.*|.*disparity.*|infra\d*|ir|thermal|theora|ground_truth|segmentation|labels?|'
+    r'label_map|masks?|overlay|costmap'
+)
+
+
+@dataclass(frozen=True)
+class CameraTopic:
+    """One camera and the topic of its pictures."""
+
+    name: str
+    input_topic: str
+    """The topic that carries the pictures."""
+    transport: str = 'raw'
+    """`raw` or `compressed`."""
+
+    @property
+    def info_topic(self) -> str:
+        """The sibling topic of the calibration."""
+        return sibling(self.input_topic.removesuffix('/compressed'), 'camera_info')
+
+
+def sibling(topic: str, name: str) -> str:
+    """Return the topic beside another: `/front/image_raw` → `/front/camera_info`."""
+    parent, slash, _ = topic.rpartition('/')
+    return f'{parent}{slash}{name}'
+
+
+def find_cameras(topics: Mapping[str, str]) -> tuple[CameraTopic, ...]:
+    """Return the cameras among topics, given as name → type, in the same order.
+
+    Topics of depth, labels and the like are left out by their names. Where one camera has raw and
+    compressed pictures, or cameras differ, the transport that most cameras have is taken (raw if
+    equal), since the node takes one for all. At most MAX_CAMERAS are returned.
+    """
+    inputs: dict[str, list[str]] = {'raw': [], 'compressed': []}
+    for topic, kind in topics.items():
+        if any(_NO_PICTURE.fullmatch(part) for part in topic.split('/')):
+            continue
+        if kind == IMAGE_TYPE or (kind == COMPRESSED_TYPE and topic.endswith('/compressed')):
+            inputs[TRANSPORTS[kind]].append(topic)
+    transport = max(inputs, key=lambda name: len(inputs[name]))
+    found = inputs[transport][:MAX_CAMERAS]
+    return tuple(
+        CameraTopic(name, topic, transport)
+        for name, topic in zip(camera_names(found), found, strict=True)
+    )
+
+
+def camera_names(topics: list[str]) -> list[str]:
+    """Return a short, unique name for each image topic: `/sensors/front/image_raw` → `front`."""
+    parts = [_telling_parts(topic) for topic in topics]
+    names: list[str] = []
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ['_'.join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    # Topics that differ only in their last, generic parts: number them.
+    return [
+        name if names.count(name) == 1 else f'{name}_{names[: index + 1].count(name)}'
+        for index, name in enumerate(names)
+    ]
+
+
+def _telling_parts(topic: str) -> list[str]:
+    parts = [part for part in topic.split('/') if part]
+    while len(parts) > 1 and _GENERIC.fullmatch(parts[-1]):
+        parts.pop()
+    if len(parts) == 1 and _GENERIC.fullmatch(parts[0]):
+        parts = ['camera']
+    return [_as_name(part) for part in parts]
+
+
+def _as_name(part: str) -> str:
+    """Make a text a valid camera name: letters, digits, single underscores, a letter first."""
+    name = re.sub(r'[^A-Za-z0-9]+', '_', part).strip('_') or 'camera'
+    return name if name[0].isalpha() else f'camera_{name}'
