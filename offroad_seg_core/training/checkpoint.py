@@ -35,8 +35,9 @@ class Checkpoint:
         path: The file.
         config: The resolved configuration of the run.
         taxonomy: The classes it was trained on.
-        info: ``git_commit``, ``config_sha256``, ``taxonomy_sha256``, ``step``, ``miou_present``
-            (nan before the first validation), ``elapsed_s`` and ``command``.
+        info: ``git_commit``, ``config_sha256``, ``taxonomy_sha256``, ``step``, ``elapsed_s``,
+            ``command``, and of the last validation ``miou_present`` (nan before the first) and
+            ``scores`` (see ``SegmentationScores.to_dict``).
         weights: State dict of the averaged model.
     """
 

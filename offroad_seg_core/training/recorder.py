@@ -72,6 +72,7 @@ class Recorder(lightning.Callback):
             'best_step': 0,
             'best_miou_present': -1.0,
             'miou_present': math.nan,
+            'scores': {},
         }
         self._started_s = time.monotonic()
         self._elapsed_before_s = 0.0
@@ -131,7 +132,7 @@ class Recorder(lightning.Callback):
             matrices = confusion_matrices(task.average_logits, self._frames, task.num_classes)
         scores = segmentation_scores(merged(matrices.values()), self._taxonomy)
         self.scores = scores
-        self._info['miou_present'] = scores.miou_present
+        self._info.update(miou_present=scores.miou_present, scores=scores.to_dict())
         row = {'step': step, 'elapsed_s': round(self._elapsed_s(), 1), **scores.to_dict()}
         with open(self.folder / 'validation.jsonl', 'a', encoding='utf-8') as stream:
             stream.write(json.dumps(row) + '\n')
@@ -182,7 +183,6 @@ class Recorder(lightning.Callback):
             'seed': task.config.seed,
             'cpu': provenance.cpu_name(),
             'versions': provenance.versions(),
-            'scores': segmentation_scores(merged(matrices.values()), self._taxonomy).to_dict(),
             'environments': environments,
         }
         with atomic_path(self.folder / 'result.json') as temporary:

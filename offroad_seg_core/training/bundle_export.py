@@ -1,0 +1,91 @@
+"""From a checkpoint to a model bundle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+import tempfile
+from typing import Any
+
+from torch import nn
+
+from offroad_seg_core.config import dump_config
+from offroad_seg_core.inference.bundle import Bundle, write_bundle
+from offroad_seg_core.inference.export import Parity, export_onnx
+from offroad_seg_core.models import create_model
+from offroad_seg_core.training import provenance
+from offroad_seg_core.training.checkpoint import Checkpoint
+
+MODEL_FILE = 'model.onnx'
+LICENSE = 'Apache-2.0'
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint, output: str | Path, license_name: str = LICENSE
+) -> Bundle:
+    """Write the averaged model of a checkpoint as a bundle.
+
+    Args:
+        checkpoint: Of ``training/train.py``.
+        output: The bundle's folder, replaced if it is a bundle.
+        license_name: SPDX identifier of the weights' licence, which may follow from their data.
+
+    Raises:
+        ExportError: The exported file does not compute what the model does.
+        BundleError: The folder is something else.
+    """
+    settings = checkpoint.config.model
+    architecture = {
+        'name': settings.name,
+        'kwargs': {
+            'num_classes': checkpoint.taxonomy.num_classes,
+            **settings.options,
+            'auxiliary': False,
+        },
+    }
+    model = create_model(settings.name, **architecture['kwargs'])  # type: ignore[arg-type]
+    model.load_state_dict({name: checkpoint.weights[name] for name in model.state_dict()})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / MODEL_FILE
+        parity = export_onnx(model.eval(), file)
+        manifest = {
+            'name': Path(output).name,
+            'taxonomy': checkpoint.taxonomy.to_dict(),
+            'input': _input_spec(checkpoint, model),
+            'models': [{'precision': 'fp32', 'file': MODEL_FILE}],
+            'outputs': {'kind': 'logits', 'stride': model.stride},
+            'architecture': architecture,
+            'metrics': checkpoint.info['scores'],
+            'provenance': _provenance(checkpoint, parity, license_name),
+        }
+        return write_bundle(output, manifest, {MODEL_FILE: file})
+
+
+def _input_spec(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Any]:
+    settings = checkpoint.config.model
+    return {
+        'size': list(settings.input_size),
+        'resize': 'letterbox',
+        'color_order': 'rgb',
+        'mean': list(settings.mean),
+        'std': list(settings.std),
+        'stride': model.input_multiple,
+    }
+
+
+def _provenance(checkpoint: Checkpoint, parity: Parity, license_name: str) -> dict[str, Any]:
+    report = asdict(parity)
+    return {
+        'license': license_name,
+        'training': {
+            'config': dump_config(checkpoint.config),
+            'checkpoint': checkpoint.path.name,
+            **{key: value for key, value in checkpoint.info.items() if key != 'scores'},
+        },
+        'export': {
+            'git_commit': provenance.git_commit(),
+            'versions': provenance.versions(),
+            'weights': 'averaged; stored as float16 where large, computed in float32',
+            'parity': {**report, 'sizes': [list(size) for size in report['sizes']]},
+        },
+    }

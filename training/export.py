@@ -1,0 +1,44 @@
+"""Write a checkpoint as a model bundle.
+
+    python training/export.py --checkpoint runs/demo_desert/best.ckpt --output models/demo_desert
+
+The ONNX file is compared with PyTorch first; nothing is written where they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+import sys
+
+from offroad_seg_core.training.bundle_export import LICENSE, export_checkpoint
+from offroad_seg_core.training.checkpoint import load_checkpoint
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.WARNING, format='%(levelname)s %(message)s')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--checkpoint', type=Path, required=True)
+    parser.add_argument('--output', type=Path, required=True, help='folder of the bundle')
+    parser.add_argument('--license', default=LICENSE, help='of the weights (SPDX identifier)')
+    options = parser.parse_args(arguments)
+    try:
+        checkpoint = load_checkpoint(options.checkpoint)
+        bundle = export_checkpoint(checkpoint, options.output, options.license)
+    except ValueError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    size_mb = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
+    parity = bundle.manifest.provenance['export']['parity']
+    print(
+        f'{bundle.path}: {size_mb:.1f} MB; against PyTorch: largest relative error '
+        f'{parity["max_rel_error"]:.1e}, same label on {parity["label_agreement"]:.4%} of pixels'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
