@@ -190,14 +190,13 @@ def _convert(name: str, value: Any, spec: Spec) -> Any:
     """Return a value from a file or command line as the parameter's type, or ParameterError."""
     if spec.type is float and type(value) is int:
         return float(value)
-    if spec.type is tuple and isinstance(value, list):
-        value = tuple(value)
-        if all(isinstance(entry, str) for entry in value):
+    if spec.type is tuple:
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
             return tuple(entry for entry in value if entry)
+        raise ParameterError.of(name, value, 'a list of texts', 'write [name, other name]')
     if type(value) is not spec.type:
-        expected = 'a list of texts' if spec.type is tuple else f'a {spec.type.__name__}'
-        got = list(value) if isinstance(value, tuple) else value
-        raise ParameterError.of(name, got, expected, 'write it in the parameter file like that')
+        fix = 'quote a text, write a number with a point, true or false'
+        raise ParameterError.of(name, value, f'a {spec.type.__name__}', fix)
     return value
 
 

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import platform
 
+import rclpy
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 CORE_LOGGER = 'offroad_seg_core'
@@ -46,7 +47,9 @@ class LogForwarder(logging.Handler):
         logging.getLogger(CORE_LOGGER).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Forward one record."""
+        """Forward one record; at the end of the process there is nowhere to forward it to."""
+        if not rclpy.ok():
+            return
         text = self.format(record)
         # rclpy fixes the severity of a line of code, so each level needs its own.
         if record.levelno >= logging.ERROR:
