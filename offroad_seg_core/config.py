@@ -119,11 +119,11 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 def _explain(cls: type, mistake: dict[str, Any]) -> str:
     """Turn one pydantic error into 'key: got, expected, fix'."""
-    path, kind = mistake['loc'], mistake['type']
-    key = '.'.join(str(part) for part in path) or 'whole configuration'
+    kind = mistake['type']
+    path, known = _follow(cls, mistake['loc'])
+    key = '.'.join(path) or 'whole configuration'
     if kind == 'unexpected_keyword_argument':
-        known = _field_names(cls, path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f'did you mean {close[0]!r}?' if close else f'known keys: {", ".join(known)}'
         return f'{key}: unknown key; {hint}'
     if kind in ('missing', 'missing_argument'):
@@ -137,15 +137,27 @@ def _explain(cls: type, mistake: dict[str, Any]) -> str:
     return f'{key}: got {got!r}; {message[:1].lower()}{message[1:]}'
 
 
-def _field_names(cls: Any, path: tuple[Any, ...]) -> list[str]:
-    """Return the keys of the dataclass found by following ``path`` down from ``cls``."""
-    for part in path:
-        candidates = _dataclasses_in(cls)
-        if isinstance(part, str) and candidates:
-            hints = {k: v for c in candidates for k, v in typing.get_type_hints(c).items()}
-            cls = hints.get(part, cls)
-    names = [f.name for c in _dataclasses_in(cls) for f in dataclasses.fields(c)]
-    return sorted(set(names))
+def _follow(cls: Any, location: tuple[Any, ...]) -> tuple[list[str], list[str]]:
+    """Return the keys that lead to a mistake, and the keys that exist where it is.
+
+    pydantic's location also holds the kind that chose among several dataclasses; it is no key.
+    """
+    path: list[str] = []
+    sections = _dataclasses_in(cls)
+    for depth, part in enumerate(location):
+        hints = {k: v for section in sections for k, v in typing.get_type_hints(section).items()}
+        chosen = [section for section in sections if part in _kinds(section)]
+        if isinstance(part, str) and part not in hints and chosen:
+            sections = chosen
+            continue
+        path.append(str(part))
+        if part in hints and depth < len(location) - 1:
+            sections = _dataclasses_in(hints[part])
+    return path, sorted({f.name for section in sections for f in dataclasses.fields(section)})
+
+
+def _kinds(section: type) -> tuple[Any, ...]:
+    return typing.get_args(typing.get_type_hints(section).get('kind'))
 
 
 def _dataclasses_in(hint: Any) -> list[type]:

@@ -1,5 +1,6 @@
 from functools import partial
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -64,8 +65,31 @@ def make_config(frames_root, tmp_path):
 
 
 @pytest.fixture(scope='session')
+def whole(frames_root, tmp_path_factory):
+    """Train six steps without a break; return the folder."""
+    torch.set_num_threads(1)
+    config = tiny_config(frames_root, tmp_path_factory.mktemp('whole'), 'optimizer.max_steps=6')
+    train(config)
+    return config.folder
+
+
+@pytest.fixture(scope='session')
 def finished(frames_root, tmp_path_factory):
     """Train a tiny run; return its configuration and scores. Its files are shared by tests."""
     torch.set_num_threads(1)
     config = tiny_config(frames_root, tmp_path_factory.mktemp('runs'))
     return config, train(config, command='train.py --config tiny.yaml')
+
+
+@pytest.fixture(scope='session')
+def load_script():
+    """Return a function that imports training/<name>.py, which is in no package."""
+
+    def load(name):
+        path = Path(__file__).parents[2] / 'training' / f'{name}.py'
+        spec = spec_from_file_location(f'{name}_script', path)
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

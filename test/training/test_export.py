@@ -1,6 +1,3 @@
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -18,8 +15,6 @@ from offroad_seg_core.inference.export import (
 from offroad_seg_core.models import create_model
 from offroad_seg_core.models.ddrnet import DDRNet
 from offroad_seg_core.training.checkpoint import load_checkpoint
-
-ROOT = Path(__file__).parents[2]
 
 
 def small_model():
@@ -99,10 +94,15 @@ class TestOnnx:
 
 
 class TestRefusals:
-    def test_out_of_tolerance_writes_nothing(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(export_module, 'MAX_LOGIT_ERROR', -1.0)
+    def test_out_of_tolerance_writes_nothing(self, exported, tmp_path, monkeypatch):
+        model, _, path, _ = exported
+        wrong = onnx.load(path)
+        first = next(node for node in wrong.graph.node if node.op_type == 'BatchNormalization')
+        del first.attribute[:]
+        first.attribute.append(onnx.helper.make_attribute('epsilon', 0.5))
+        monkeypatch.setattr(export_module, '_trace', lambda model, multiple: wrong)
         with pytest.raises(ExportError, match='differs from PyTorch: Parity'):
-            export_onnx(small_model(), tmp_path / 'model.onnx')
+            export_onnx(model, tmp_path / 'model.onnx')
         assert list(tmp_path.iterdir()) == []
 
     def test_weights_beyond_float16(self):
@@ -134,18 +134,9 @@ class TestRefusals:
             export_module._check_weights(model, tmp_path / 'a.onnx')
 
 
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(
-        f'{name}_script', ROOT / 'training' / f'{name}.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
-def test_checkpoint_to_bundle(finished, tmp_path, capsys):
-    config, scores = finished
+def test_checkpoint_to_bundle(finished, tmp_path, load_script, capsys):
+    config, _ = finished
     checkpoint = config.folder / 'best.ckpt'
     output = tmp_path / 'models' / 'tiny'
     script = load_script('export')
@@ -175,7 +166,7 @@ def test_checkpoint_to_bundle(finished, tmp_path, capsys):
         torch.testing.assert_close(model.eval()(images), averaged(images), atol=5e-3, rtol=5e-3)
 
 
-def test_export_script_names_what_is_wrong(tmp_path, capsys):
+def test_export_script_names_what_is_wrong(tmp_path, load_script, capsys):
     script = load_script('export')
     arguments = ['--checkpoint', str(tmp_path / 'none.ckpt'), '--output', str(tmp_path / 'b')]
     assert script.main(arguments) == 2

@@ -83,7 +83,7 @@ def test_checkpoint_explains_itself_and_rebuilds_the_averaged_model(finished):
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(make_config):
     paths = []
     for name, seed in (('a', 1), ('b', 1), ('c', 2)):
-        config = make_config(f'name={name}', f'seed={seed}', 'optimizer.max_steps=2')
+        config = make_config(f'name={name}', f'seed={seed}', 'optimizer.max_steps=1')
         train(config)
         paths.append(config.folder / 'last.ckpt')
     first, second, third = map(state_of, paths)
@@ -91,12 +91,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(make_config):
     assert not torch.equal(first['model.head.5.weight'], third['model.head.5.weight'])
 
 
-@pytest.mark.parametrize('stop_after', [1, 2, 3])
-def test_interrupted_and_resumed_equals_uninterrupted(make_config, monkeypatch, stop_after):
-    whole = make_config('name=whole', 'optimizer.max_steps=6')
-    train(whole)
-
-    parts = make_config('name=parts', 'optimizer.max_steps=6')
+@pytest.mark.parametrize('stop_after', [1, 2])
+def test_interrupted_and_resumed_equals_uninterrupted(whole, make_config, monkeypatch, stop_after):
+    config = make_config('optimizer.max_steps=6')
     original = Recorder.on_train_batch_end
 
     def interrupt(self, trainer, *arguments):
@@ -105,35 +102,35 @@ def test_interrupted_and_resumed_equals_uninterrupted(make_config, monkeypatch, 
         original(self, trainer, *arguments)
 
     monkeypatch.setattr(Recorder, 'on_train_batch_end', interrupt)
-    with pytest.raises(
-        TrainingInterruptedError, match=f'stopped at step {stop_after} of 6; saved .*--resume'
-    ):
-        train(parts)
+    match = f'stopped at step {stop_after} of 6; saved .*--resume'
+    with pytest.raises(TrainingInterruptedError, match=match):
+        train(config)
     monkeypatch.setattr(Recorder, 'on_train_batch_end', original)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    train(parts, resume=True)
-    assert_equal_states(state_of(whole.folder / 'last.ckpt'), state_of(parts.folder / 'last.ckpt'))
-    rows = json_lines(parts.folder / 'validation.jsonl')
+    train(config, resume=True)
+    assert_equal_states(state_of(whole / 'last.ckpt'), state_of(config.folder / 'last.ckpt'))
+    rows = json_lines(config.folder / 'validation.jsonl')
     assert [row['step'] for row in rows] == [2, 4, 6]
 
 
-def test_resuming_after_a_validation_equals_uninterrupted(make_config):
-    whole = make_config('name=whole', 'optimizer.max_steps=4')
-    train(whole)
-    parts = make_config('name=parts', 'optimizer.max_steps=4')
+def test_killed_between_checkpoints_and_resumed_equals_uninterrupted(whole, make_config):
+    config = make_config('optimizer.max_steps=6')
+    original = Recorder.on_train_batch_end
 
     class KilledError(Exception):
         pass
 
-    def save_and_die(self, task, step, matrices):
-        raise KilledError
+    def kill(self, trainer, *arguments):
+        original(self, trainer, *arguments)
+        if trainer.global_step == 3:  # one step after the checkpoint
+            raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recorder, '_write_result', save_and_die)
+        patch.setattr(Recorder, 'on_train_batch_end', kill)
         with pytest.raises(KilledError):
-            train(parts)
-    train(parts, resume=True)
-    assert_equal_states(state_of(whole.folder / 'last.ckpt'), state_of(parts.folder / 'last.ckpt'))
+            train(config)
+    train(config, resume=True)
+    assert_equal_states(state_of(whole / 'last.ckpt'), state_of(config.folder / 'last.ckpt'))
 
 
 def test_two_runs_do_not_mix(finished, make_config):
@@ -157,7 +154,7 @@ def test_fast_dev_run_goes_through_everything(make_config):
 
 def test_overfits_two_frames(make_config):
     config = make_config(
-        'optimizer.max_steps=40', 'validate_every=40', 'optimizer.ema_decay=0.8',
+        'optimizer.max_steps=30', 'validate_every=30', 'optimizer.ema_decay=0.8',
         'augment.photometric.strength=0', 'augment.scale_range=[1, 1]', 'augment.rotation_deg=0',
     )  # fmt: skip
     scores = train(config)

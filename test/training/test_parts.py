@@ -1,0 +1,134 @@
+import math
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from offroad_seg_core.config import ConfigError, load_config
+from offroad_seg_core.datasets.procedural import WorldConfig
+from offroad_seg_core.models import create_model
+from offroad_seg_core.training.config import TrainConfig
+from offroad_seg_core.training.ema import update_average
+from offroad_seg_core.training.optim import (
+    OptimizerConfig,
+    build_optimizer,
+    learning_rate_factor,
+)
+from offroad_seg_core.training.provenance import config_sha256
+from offroad_seg_core.world import DEMO_SEED
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / 'config' / 'train').glob('*.yaml'))
+
+
+class TestShippedConfigs:
+    @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+    def test_loads_and_fits_its_model(self, path):
+        config = load_config(TrainConfig, path)
+        multiple = create_model(config.model.name, 2).input_multiple
+        assert all(side % multiple == 0 for side in config.loader.crop_size)
+        assert all(side % multiple == 0 for side in config.model.input_size)
+
+    def test_the_demo_is_unseen(self):
+        config = load_config(TrainConfig, ROOT / 'config' / 'train' / 'demo_desert.yaml')
+        assert isinstance(config.dataset, WorldConfig)
+        train, validation = (set(config.dataset.seeds(s)) for s in ('train', 'validation'))
+        assert DEMO_SEED not in train | validation
+        assert not train & validation
+
+    def test_mistakes_in_a_section_of_several_kinds_name_its_own_keys(self):
+        source = {
+            'name': 'x',
+            'dataset': {'kind': 'falcon', 'root': 'x', 'holdot': 'cc'},
+            'model': {'name': 'ddrnet23_slim'},
+            'optimizer': {'max_steps': 1},
+        }
+        with pytest.raises(ConfigError) as caught:
+            load_config(TrainConfig, source)
+        assert "dataset.holdot: unknown key; did you mean 'holdout'?" in str(caught.value)
+        assert 'dataset.holdout: missing' in str(caught.value)
+
+
+class TestSchedule:
+    def test_poly(self):
+        config = OptimizerConfig(max_steps=12, warmup_steps=2, schedule='poly', power=0.5)
+        factors = [learning_rate_factor(step, config) for step in (0, 1, 2, 7, 12, 99)]
+        assert factors == pytest.approx([1 / 3, 2 / 3, 1, math.sqrt(0.5), 0, 0])
+
+    def test_cosine(self):
+        config = OptimizerConfig(max_steps=8, warmup_steps=0, schedule='cosine')
+        factors = [learning_rate_factor(step, config) for step in (0, 2, 4, 8)]
+        assert factors == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0])
+
+    def test_norms_and_biases_do_not_decay(self):
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+        model[1].bias.requires_grad_(False)
+        decayed, free = build_optimizer(model, OptimizerConfig(max_steps=1)).param_groups
+        assert [p.shape for p in decayed['params']] == [(4, 3, 3, 3)]
+        assert [p.shape for p in free['params']] == [(4,), (4,)]
+        assert (decayed['weight_decay'], free['weight_decay']) == (0.01, 0.0)
+
+
+class TestAverage:
+    def test_hand_computed(self):
+        average, model = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+        model.weight.data[:] = 3.0
+        model.running_mean[:] = 8.0
+        model.num_batches_tracked += 7
+        update_average(average, model, decay=0.75, step=10**6)
+        assert average.weight.item() == 1 + 0.25 * 2
+        assert average.running_mean.item() == 0.25 * 8
+        assert average.num_batches_tracked == 7
+
+    def test_first_weights_are_forgotten_quickly(self):
+        average, model = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+        average.weight.data[:], model.weight.data[:] = 0.0, 1.0
+        update_average(average, model, decay=0.999, step=1)
+        assert average.weight.item() == pytest.approx(1 - 2 / 11)
+
+
+def test_config_hash_changes_with_the_content():
+    first, same, other = (OptimizerConfig(max_steps=steps) for steps in (1, 1, 2))
+    assert config_sha256(first) == config_sha256(same) != config_sha256(other)
+
+
+def test_lightning_imports_and_memory_is_kept_in_a_fresh_process():
+    code = (
+        'from offroad_seg_core.training.lightning_import import lightning\n'
+        'from offroad_seg_core.training.memory import keep_freed_memory\n'
+        'import torch\n'
+        'kept = keep_freed_memory()\n'
+        'import resource\n'
+        'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+        'torch.empty(1 << 24).fill_(1)\n'
+        'before = faults()\n'
+        'torch.empty(1 << 24).fill_(1)\n'  # 64 MB: 16384 pages, if they were given back
+        'print(lightning.__name__, not kept or faults() - before < 1000)\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert result.stdout.split() == ['lightning.pytorch', 'True'], result.stderr
+
+
+def test_train_script_runs_and_names_mistakes(frames_root, tmp_path, load_script, capsys):
+    config = tmp_path / 'tiny.yaml'
+    config.write_text(
+        'name: tiny\n'
+        f'dataset: {{kind: folder, root: {frames_root}}}\n'
+        'model: {name: ddrnet23_slim, input_size: [64, 128]}\n'
+        'optimizer: {max_steps: 100}\n'
+        'loader: {batch_size: 2, crop_size: [64, 128]}\n'
+        'precision: fp32\n'
+    )
+
+    arguments = ['--config', str(config), f'output={tmp_path}']
+    script = load_script('train')
+    assert script.main([*arguments, '--fast-dev-run']) == 0
+    assert 'over the classes present' in capsys.readouterr().out
+    assert (tmp_path / 'tiny-dev' / 'best.ckpt').exists()
+    assert script.main([*arguments, 'optimizer.learning_rat=1']) == 2
+    expected = "optimizer.learning_rat: unknown key; did you mean 'learning_rate'?"
+    assert expected in capsys.readouterr().err
