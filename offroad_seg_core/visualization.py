@@ -134,10 +134,31 @@ def contact_sheet(
     columns = min(columns, len(images))
     height, width = images[0].shape[:2]
     tile_hw = (max(1, round(tile_width * height / width)), tile_width)
-    tiles = [_fit(image, tile_hw) for image in images]
+    tiles = [fit_inside(image, tile_hw) for image in images]
     if captions:
         tiles = [_caption(tile, text) for tile, text in zip(tiles, captions, strict=True)]
     return _grid(tiles, columns)
+
+
+def fit_inside(image: np.ndarray, tile_hw: tuple[int, int]) -> np.ndarray:
+    """Resize to fit inside a black tile, aspect kept.
+
+    Args:
+        image: (H, W, 3) uint8.
+        tile_hw: Height and width of the result.
+    """
+    height, width = image.shape[:2]
+    factor = min(tile_hw[0] / height, tile_hw[1] / width)
+    fitted_wh = (
+        min(tile_hw[1], max(1, round(width * factor))),
+        min(tile_hw[0], max(1, round(height * factor))),
+    )
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    fitted = cv2.resize(image, fitted_wh, interpolation=interpolation)
+    tile = np.zeros((*tile_hw, 3), np.uint8)
+    top, left = (tile_hw[0] - fitted_wh[1]) // 2, (tile_hw[1] - fitted_wh[0]) // 2
+    tile[top : top + fitted_wh[1], left : left + fitted_wh[0]] = fitted
+    return tile
 
 
 def text_size(text: str, height_px: int) -> tuple[int, int, float, int]:
@@ -158,22 +179,6 @@ def put_text(image: np.ndarray, text: str, left_base: tuple[int, int], height_px
     _, _, scale, thickness = text_size(text, height_px)
     color = (255, 255, 255)
     cv2.putText(image, text, left_base, _FONT, scale, color, thickness, cv2.LINE_AA)
-
-
-def _fit(image: np.ndarray, tile_hw: tuple[int, int]) -> np.ndarray:
-    """Resize to fit inside a black tile, aspect kept."""
-    height, width = image.shape[:2]
-    factor = min(tile_hw[0] / height, tile_hw[1] / width)
-    fitted_wh = (
-        min(tile_hw[1], max(1, round(width * factor))),
-        min(tile_hw[0], max(1, round(height * factor))),
-    )
-    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    fitted = cv2.resize(image, fitted_wh, interpolation=interpolation)
-    tile = np.zeros((*tile_hw, 3), np.uint8)
-    top, left = (tile_hw[0] - fitted_wh[1]) // 2, (tile_hw[1] - fitted_wh[0]) // 2
-    tile[top : top + fitted_wh[1], left : left + fitted_wh[0]] = fitted
-    return tile
 
 
 def _caption(tile: np.ndarray, text: str) -> np.ndarray:

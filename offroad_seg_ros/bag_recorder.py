@@ -105,6 +105,11 @@ class BagRecorder:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(_WATCH_PERIOD_S, self._watch, clock=steady)
 
+    @property
+    def topics(self) -> set[str]:
+        """The topics that are being recorded."""
+        return {topic for (topic, _), entry in tuple(self._subscriptions.items()) if entry}
+
     def close(self) -> Path:
         """Unsubscribe, complete the bag and return its path."""
         self._unsubscribe()

@@ -62,7 +62,7 @@ class ImageOutput:
             message = self._message
             message.height, message.width, message.step, message.data = height, width, step, data
             shape = size if self._channels == 1 else (*size, self._channels)
-            # Without ROS_PYTHON_CHECK_FIELDS the message copies what it is given: draw into its own.
+            # Without ROS_PYTHON_CHECK_FIELDS the message holds a copy: draw into its own array.
             self._pixels = np.frombuffer(message.data, np.uint8).reshape(shape)
         return self._pixels
 

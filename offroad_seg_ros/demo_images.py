@@ -1,0 +1,82 @@
+"""Pictures out of bags, by topic and stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
+from offroad_seg_core.taxonomy import Taxonomy
+from offroad_seg_ros.bag_reading import open_bag
+from offroad_seg_ros.camera_topics import COMPRESSED_TYPE
+from offroad_seg_ros.conversions import FrameError, image_from_compressed, image_from_message
+from offroad_seg_ros.message_types import header_stamp_ns
+
+# A label map is recorded at most so long after the frame it belongs to.
+_HORIZON_NS = 10_000_000_000
+
+
+def read_images(
+    bag: Path, topics: Collection[str], stamps: Mapping[str, Collection[int]] | None = None
+) -> Iterator[tuple[str, int, int, np.ndarray]]:
+    """Yield (topic, header stamp ns, bag time ns, pixels) in the order of the bag.
+
+    Pixels are BGR ``(H, W, 3)``, or ``(H, W)`` of mono images, uint8. Images that cannot be
+    decoded are left out, as the node leaves them out.
+
+    Args:
+        bag: what to read.
+        topics: of images, raw or compressed.
+        stamps: topic → header stamps to decode; None: all.
+    """
+    with open_bag(bag) as reader:
+        connections = [entry for entry in reader.connections if entry.topic in topics]
+        if not connections:
+            return
+        for connection, time_ns, data in reader.messages(connections):
+            stamp_ns = header_stamp_ns(data)
+            if stamps is None or stamp_ns in stamps[connection.topic]:
+                pixels = _decode(connection.msgtype, bytes(data))
+                if pixels is not None:
+                    yield connection.topic, stamp_ns, time_ns, pixels
+
+
+def _decode(kind: str, data: bytes) -> np.ndarray | None:
+    try:
+        if kind == COMPRESSED_TYPE:
+            return image_from_compressed(deserialize_message(data, CompressedImage)).pixels
+        image = image_from_message(deserialize_message(data, Image))
+    except FrameError:
+        return None
+    return image.pixels if image.color_order == 'mono' else image.bgr()
+
+
+def score(
+    taxonomy: Taxonomy,
+    masks: tuple[Path, Mapping[str, str]],
+    truths: tuple[Path, Mapping[str, str]],
+) -> ConfusionMatrix:
+    """Compare label maps of two bags, matched by camera and stamp.
+
+    Args:
+        taxonomy: what the ids of both mean.
+        masks: bag, and topic → camera, of the label maps to judge.
+        truths: bag, and topic → camera, of the exact ones; they come earlier in bag time.
+    """
+    matrix = ConfusionMatrix(taxonomy.num_classes)
+    exact = read_images(truths[0], truths[1])
+    pending: dict[tuple[str, int], tuple[int, np.ndarray]] = {}
+    reached_ns = 0
+    for topic, stamp_ns, time_ns, label_map in read_images(*masks):
+        while reached_ns <= time_ns and (entry := next(exact, None)) is not None:
+            reached_ns = entry[2]
+            pending[truths[1][entry[0]], entry[1]] = (entry[2], entry[3])
+        pending = {key: e for key, e in pending.items() if time_ns - e[0] < _HORIZON_NS}
+        _, target = pending.pop((masks[1][topic], stamp_ns), (0, None))
+        if target is not None and target.shape == label_map.shape:
+            matrix.update(label_map, target)
+    return matrix
