@@ -94,7 +94,7 @@ def test_bad_jpeg(start_node, probe, halves, pixels_of, kind):
 
 
 def test_failures_reach_diagnostics(start_node, probe, halves, frame):
-    start_node()
+    start_node(input_timeout_s=60.0)
     probe.listen('mask')
     driver = probe.driver()
     bad = frame(halves(0, 0))
