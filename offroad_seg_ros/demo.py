@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import os
 from pathlib import Path
+import re
 import signal
 import sys
 import time
@@ -43,6 +44,7 @@ from offroad_seg_ros.process import keep_large_buffers
 
 _NUM_STEPS = 5
 _QUIET_PERIOD_S = 5.0
+_LOG_LINE = re.compile(r'\[(\w+)\] \[[\d.]+\] \[[^]]*\]: (.*)')
 
 
 def _say(text: str) -> None:
@@ -96,19 +98,22 @@ def _count_frames(demo_input: DemoInput) -> int:
         return sum(c.msgcount for c in reader.connections if c.topic in topics)
 
 
+def _say_line(line: str) -> None:
+    """Show what the node says, without time and name."""
+    match = _LOG_LINE.fullmatch(line)
+    level, text = match.groups() if match else ('', line)
+    _say(f'      node: {"" if level == "INFO" else level + " "}{text}')
+
+
 def _segment(
     given: argparse.Namespace, demo_input: DemoInput, plan: LaunchPlan, folder: Path, steps: _Steps
-) -> tuple[Replay, dict[str, str]]:
+) -> Replay:
     """Run the node on the input, and record its outputs."""
-    process = NodeProcess(plan, folder / 'node.log', lambda line: _say(f'      node: {line}'))
+    process = NodeProcess(plan, folder / 'node.log', _say_line)
     with process:
         with open_replay(demo_input, folder / 'outputs') as replay:
             with steps.step('start_s', 'Start segmentation_node'):
-                engine = replay.wait_for_node(process)
-                names = (
-                    engine[key] for key in ('engine', 'engine_version', 'precision', 'device')
-                )
-                _say(f'      {" ".join(names)}, ready')
+                replay.wait_for_node(process)
             frames = None if given.duration else _count_frames(demo_input)
             options = PlayerOptions(duration_s=given.duration or float('inf'))
             with steps.step('replay_s', 'Replay at its own rate, /clock included, and record'):
@@ -120,20 +125,19 @@ def _segment(
             _say('      ended cleanly, with code 0')
     if not any(times.num_received for times in replay.cameras.values()):
         raise DemoError(f'no frame came back; the end of the log:\n{process.tail()}')
-    return replay, engine
+    return replay
 
 
-def _report(
-    demo_input: DemoInput, replay: Replay, engine: dict[str, str], bundle: Bundle, folder: Path
-) -> dict[str, Any]:
+def _report(demo_input: DemoInput, replay: Replay, bundle: Bundle, folder: Path) -> dict[str, Any]:
     """Write the pictures and return the figures."""
     outputs, taxonomy = folder / 'outputs', bundle.taxonomy
     scores = score_cameras(demo_input, outputs, taxonomy)
-    summary = summarize(replay, engine, bundle, scores)
+    summary = summarize(replay, bundle, scores)
     frames = sum(times.num_received for times in replay.cameras.values())
     with _progress('writing video', frames, 'frame') as tick:
         write_video(folder / 'overlay.mp4', demo_input, outputs, taxonomy, tick)
     stamps = {name: list(times.received_ns) for name, times in replay.cameras.items()}
+    engine = summary['engine']
     title = f'{bundle.manifest.name} on {engine["engine"]} {engine["precision"]}'
     if summary['total']['miou'] is not None:
         title += f', mIoU {summary["total"]["miou"]:.3f}'
@@ -156,9 +160,9 @@ def run(given: argparse.Namespace) -> Path:
         arguments |= {'bundle': given.bundle, 'engine': given.engine, 'use_sim_time': 'true'}
         plan = plan_segment(arguments)
         bundle = Bundle.load(plan.parameters['bundle'])
-        replay, engine = _segment(given, demo_input, plan, folder, steps)
+        replay = _segment(given, demo_input, plan, folder, steps)
         with steps.step('report_s', 'Look at it'):
-            summary = _report(demo_input, replay, engine, bundle, folder)
+            summary = _report(demo_input, replay, bundle, folder)
         summary['bag'] = str(given.bag or 'drive')
         summary['seconds'] = {**steps.seconds, 'total_s': round(time.monotonic() - started, 1)}
         figures = table(summary)

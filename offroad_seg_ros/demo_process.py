@@ -46,11 +46,11 @@ class NodeProcess:
     Args:
         plan: what to start.
         log: file that gets everything the node says.
-        on_warning: called with each line of warnings and errors, from another thread.
+        on_line: called with each line of it, from another thread.
     """
 
     def __init__(
-        self, plan: LaunchPlan, log: Path, on_warning: Callable[[str], object] | None = None
+        self, plan: LaunchPlan, log: Path, on_line: Callable[[str], object] | None = None
     ) -> None:
         command = [sys.executable, '-m', f'offroad_seg_ros.{NODE}', *plan.node_arguments()]
         root = str(Path(__file__).resolve().parents[1])
@@ -61,7 +61,7 @@ class NodeProcess:
             'PYTHONPATH': os.pathsep.join(search_path),
             'PYTHONUNBUFFERED': '1',
         }
-        self.log, self._on_warning = log, on_warning
+        self.log, self._on_line = log, on_line
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         # In a session of its own: Ctrl-C reaches the demo alone, which stops the node in order.
         self._process = subprocess.Popen(
@@ -120,5 +120,5 @@ class NodeProcess:
                 stream.write(line)
                 stream.flush()
                 self._tail.append(line.rstrip())
-                if self._on_warning and line.startswith(('[WARN]', '[ERROR]', '[FATAL]')):
-                    self._on_warning(line.rstrip())
+                if self._on_line:
+                    self._on_line(line.rstrip())

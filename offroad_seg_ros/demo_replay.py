@@ -80,18 +80,18 @@ class Replay:
         self.recorder = BagRecorder(recorder_node, outputs, topics, self._on_message)
         self._expected_topics = {*images, LABEL_NAMES}
 
-    def wait_for_node(self, process: NodeProcess) -> dict[str, str]:
-        """Wait until the node has a model and is recorded; return what it says about its engine.
+    def wait_for_node(self, process: NodeProcess) -> None:
+        """Wait until the node has its model and all its outputs are being recorded.
 
         Raises:
             DemoError: the process ended, or could not configure.
         """
-        while not (self._expected_topics <= self.recorder.topics and self._engine().get('engine')):
+        while not self._expected_topics <= self.recorder.topics:
             process.check()
-            if 'configure failed' in self._engine().get('message', ''):
-                raise DemoError(self._engine()['message'])
+            message = self.engine.get('message', '')
+            if 'configure failed' in message:
+                raise DemoError(message)
             time.sleep(0.02)
-        return self._engine()
 
     def play(
         self, process: NodeProcess, options: PlayerOptions, on_frame: Callable[[], object]
@@ -135,7 +135,9 @@ class Replay:
             time.sleep(0.5)
         time.sleep(_REPORT_PERIOD_S)
 
-    def _engine(self) -> dict[str, str]:
+    @property
+    def engine(self) -> dict[str, str]:
+        """What the node last said about its engine."""
         with self._lock:
             return dict(self.diagnostics.get('engine', {}))
 

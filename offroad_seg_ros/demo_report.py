@@ -39,7 +39,6 @@ def score_cameras(
 
 def summarize(
     replay: Replay,
-    engine: Mapping[str, str],
     bundle: Bundle,
     scores: tuple[Mapping[str, ConfusionMatrix], str],
 ) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def summarize(
     num_out = sum(times.num_received for times in replay.cameras.values())
     return {
         'engine': {
-            name: engine.get(name, '')
+            name: replay.engine.get(name, '')
             for name in ('engine', 'engine_version', 'precision', 'device', 'cpu', 'cpu_cores')
         },
         'bundle': bundle.identity,

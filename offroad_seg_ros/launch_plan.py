@@ -221,7 +221,7 @@ def _rviz_arguments(
 def _bundle(text: str) -> Path:
     path = Path(text).expanduser() if text else share_folder() / DEMO_BUNDLE
     if not (path / 'manifest.yaml').is_file():
-        fix = 'bundle:=DIR, the folder of a model bundle'
+        fix = 'give the folder of a model bundle'
         raise LaunchError(f'bundle: {path} holds no manifest.yaml; fix: {fix}')
     return path
 
