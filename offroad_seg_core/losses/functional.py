@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
-
 DICE_SMOOTHING = 1.0  # pixels; keeps a class of few pixels from dominating
 
 
