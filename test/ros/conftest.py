@@ -24,6 +24,7 @@ for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FIL
 rclpy = pytest.importorskip('rclpy', reason='rclpy is not installed')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from rcl_interfaces.msg import Log  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import (  # noqa: E402
@@ -39,6 +40,7 @@ from offroad_seg_ros import segmentation_node  # noqa: E402
 
 TIMEOUT_S = 15.0
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 OUTPUT_TYPES = {
@@ -89,7 +91,22 @@ class Probe:
         self.executor.add_node(self.node)
         self.got: dict[str, list[Any]] = defaultdict(list)
         self.diagnostics: dict[str, dict[str, str]] = {}
+        self.log: list[str] = []
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self.node.create_subscription(Log, '/rosout', self._on_log, ROSOUT)
+        self._node_under_test = f'{namespace[1:]}.segmentation_node'
+
+    def _on_log(self, message: Log) -> None:
+        if message.name == self._node_under_test:
+            self.log.append(message.msg)
+
+    def wait_said(self, text: str) -> str:
+        """Wait until the node logs a text; return the whole message.
+
+        Not from capfd: what is written while it is being read gets lost.
+        """
+        self.wait(lambda: any(text in line for line in self.log), f'{text!r} in the log')
+        return next(line for line in self.log if text in line)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -135,11 +135,10 @@ def test_stale_by_receipt(start_node, probe, halves, frame):
     assert _adds_up(counters)
 
 
-def test_stale_by_stamp_warns_once_with_the_fix(start_node, probe, halves, frame, capfd):
+def test_stale_by_stamp_warns_once_with_the_fix(start_node, probe, halves, frame):
     node = start_node(age_source='stamp', max_age_ms=500.0)
     probe.listen('mask')
     driver = probe.driver()
-    capfd.readouterr()
     for _ in range(8):
         driver.publish(frame(halves(0, 0), sec=7))  # 1970
         probe.spin(0.03)
@@ -148,9 +147,8 @@ def test_stale_by_stamp_warns_once_with_the_fix(start_node, probe, halves, frame
     for _ in range(3):
         driver.publish(frame(halves(0, 0), sec=7))
         probe.spin(0.4)
-    log = capfd.readouterr().err
-    assert log.count('set age_source to receipt') == 1
-    assert 'use_sim_time' in log
+    assert 'use_sim_time' in probe.wait_said('set age_source to receipt')
+    assert sum('set age_source to receipt' in line for line in probe.log) == 1
     assert _counters(node).processed == 0
     fresh = frame(halves(0, 0))
     fresh.header.stamp = node.node.get_clock().now().to_msg()
@@ -180,24 +178,25 @@ def test_a_clock_that_jumps_back_starts_the_statistics_anew(start_node, probe, h
     assert _adds_up(_counters(node))
 
 
-def test_the_watchdog_warns_then_errs_and_recovers(start_node, probe, halves, frame, capfd):
+def test_the_watchdog_warns_then_errs_and_recovers(start_node, probe, halves, frame):
     node = start_node(input_timeout_s=0.6)
     probe.listen('mask')
     driver = probe.driver()
     probe.send(driver, frame(halves(0, 0)))
-    capfd.readouterr()
+    probe.log.clear()
     values = probe.wait_value('windshield', 'level', lambda level: level == 1)
     assert 'no frame for' in values['message']
     probe.wait_value('windshield', 'level', lambda level: level == 2)
     assert node.set('input_timeout_s', 2.0).successful
     probe.send(driver, frame(halves(0, 0)))
     probe.wait_value('windshield', 'level', lambda level: level == 0)
-    log = capfd.readouterr().err
-    assert log.index('[WARN]') < log.index('[ERROR]') < log.index('recovered')
+    probe.wait_said('recovered')
+    told = [line for line in probe.log if line.startswith('camera windshield')]
+    assert len(told) == 3, told  # WARN, ERROR, recovered: once each
 
 
 @pytest.mark.parametrize('error', [RuntimeError('out of memory'), ValueError('odd')])
-def test_an_engine_that_fails_costs_one_frame(start_node, probe, halves, frame, error, capfd):
+def test_an_engine_that_fails_costs_one_frame(start_node, probe, halves, frame, error):
     node = start_node()
     probe.listen('mask')
     driver = probe.driver()
@@ -212,6 +211,6 @@ def test_an_engine_that_fails_costs_one_frame(start_node, probe, halves, frame, 
     engine.run = fail
     driver.publish(frame(halves(0, 0)))
     probe.wait(lambda: _counters(node).failed == 1, 'the failure')
-    assert str(error) in capfd.readouterr().err
+    probe.wait_said(str(error))
     probe.send(driver, frame(halves(0, 0)))
     assert _adds_up(_counters(node))

@@ -45,36 +45,21 @@ def test_forced_best_effort_takes_both(start_node, probe, halves, frame, offered
     assert _asked(probe) == [ReliabilityPolicy.BEST_EFFORT]
 
 
-def test_forced_reliable_with_a_best_effort_driver_is_told(start_node, probe, capfd):
+def test_forced_reliable_with_a_best_effort_driver_is_told(start_node, probe):
     start_node(input_reliability='reliable')
     probe.node.create_publisher(Image, 'windshield/image', BEST_EFFORT)
-    log = ''  # the probe's own complaint is in it too
-
-    def is_told():
-        nonlocal log
-        log += capfd.readouterr().err
-        return 'does not offer the requested RELIABILITY' in log
-
-    probe.wait(is_told, 'the warning')
-    assert '/windshield/image' in log
-    assert "input_reliability to 'auto'" in log
+    text = probe.wait_said('does not offer the requested RELIABILITY')
+    assert '/windshield/image' in text
+    assert "input_reliability to 'auto'" in text
 
 
-def test_a_subscriber_that_asks_for_too_much_is_told(start_node, probe, capfd):
+def test_a_subscriber_that_asks_for_too_much_is_told(start_node, probe):
     start_node()
     probe.listen('mask', qos=QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
-    log = ''
-
-    def is_told():
-        nonlocal log
-        log += capfd.readouterr().err
-        return 'asks for DURABILITY' in log
-
-    probe.wait(is_told, 'the warning')
-    assert 'windshield/segmentation/mask' in log
+    assert 'windshield/segmentation/mask' in probe.wait_said('asks for DURABILITY')
 
 
-def test_a_topic_that_nobody_publishes_lists_those_that_exist(start_node, probe, capfd):
+def test_a_topic_that_nobody_publishes_lists_those_that_exist(start_node, probe):
     probe.node.create_publisher(Image, 'sensor/front', RELIABLE)
     probe.node.create_publisher(CompressedImage, 'sensor/side', RELIABLE)
     start_node()
@@ -83,7 +68,7 @@ def test_a_topic_that_nobody_publishes_lists_those_that_exist(start_node, probe,
     for text in ('windshield/image', 'sensor/front (Image)', 'sensor/side (CompressedImage)'):
         assert text in values['message']
     assert 'segmentation/' not in values['message']  # the node's own outputs are no inputs
-    assert 'nobody publishes' in capfd.readouterr().err
+    probe.wait_said('nobody publishes')
 
 
 @pytest.mark.parametrize(
@@ -100,12 +85,11 @@ def test_a_wrong_type_is_told(start_node, remote_probe, wrong, expected):
 
 
 def test_lost_messages_are_counted_and_advised_once_without_a_profile(
-    start_node, probe, capfd, monkeypatch
+    start_node, probe, monkeypatch
 ):
     monkeypatch.setattr(monitor, 'missing_profile', lambda: True)
     node = start_node()
     statistics = node.node._pipeline.streams['windshield'].statistics
-    capfd.readouterr()
     for _ in range(2):
         before = statistics.snapshot().counters.lost_in_transport
         statistics.lose(3)
@@ -113,9 +97,8 @@ def test_lost_messages_are_counted_and_advised_once_without_a_profile(
             'windshield', 'lost_in_transport', lambda count, b=before: count == str(b + 3)
         )
     assert '3 frames lost in transport' in values['message']
-    log = capfd.readouterr().err
-    assert log.count('FASTRTPS_DEFAULT_PROFILES_FILE') == 1
-    assert 'fastdds_shm.xml' in log
+    assert 'fastdds_shm.xml' in probe.wait_said('FASTRTPS_DEFAULT_PROFILES_FILE')
+    assert sum('FASTRTPS_DEFAULT_PROFILES_FILE' in line for line in probe.log) == 1
 
 
 def test_missing_profile(monkeypatch):
