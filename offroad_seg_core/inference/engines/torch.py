@@ -46,7 +46,7 @@ class TorchEngine:
         self._device = torch.device('cuda' if on_gpu else 'cpu')
         self._dtype = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}[precision]
         model = create_model(architecture.name, **architecture.kwargs)
-        model.load_state_dict(state_dict_from_onnx(bundle.model_file('fp32')), strict=False)
+        _load_weights(model, state_dict_from_onnx(bundle.model_file('fp32')), bundle)
         # PyTorch's stubs do not know `memory_format` of Module.to.
         placed: Any = model.eval().to(self._device)
         self._model = placed.to(memory_format=torch.channels_last)
@@ -74,3 +74,15 @@ class TorchEngine:
     def close(self) -> None:
         """See Engine.close."""
         self._model = None
+
+
+def _load_weights(model: Any, weights: dict[str, Any], bundle: Bundle) -> None:
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    # Batch norm's step counters do not compute anything; an ONNX file has no place for them.
+    missing = [name for name in missing if not name.endswith('num_batches_tracked')]
+    if missing or unexpected:
+        raise EngineError(
+            f'{bundle.path}: the ONNX weights do not fit the architecture '
+            f'{bundle.manifest.architecture}: missing {missing[:5]}, unexpected {unexpected[:5]}; '
+            'fix: export the bundle again'
+        )
