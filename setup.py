@@ -62,6 +62,8 @@ setup(
             'bag_player = offroad_seg_ros.bag_player:main',
             'bag_recorder = offroad_seg_ros.bag_recorder:main',
             'segmentation_node = offroad_seg_ros.segmentation_node:main',
+            'bag_player = offroad_seg_ros.bag_player:main',
+            'bag_recorder = offroad_seg_ros.bag_recorder:main',
         ],
     },
 )
