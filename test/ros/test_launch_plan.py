@@ -1,0 +1,274 @@
+"""What the launch arguments mean, against hand-written answers. Needs no launch."""
+
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from offroad_seg_ros.camera_topics import CameraTopic, camera_names, find_cameras
+from offroad_seg_ros.installation import added_environment, share_folder
+from offroad_seg_ros.launch_arguments import REPLAY_ARGUMENTS, SEGMENT_ARGUMENTS, LaunchError
+from offroad_seg_ros.launch_plan import plan_replay, plan_segment
+
+ROOT = Path(__file__).parents[2]
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+PROFILE = str(ROOT / 'config' / 'fastdds_shm.xml')
+MALLOC = {
+    'MALLOC_MMAP_THRESHOLD_': '1073741824',
+    'MALLOC_TRIM_THRESHOLD_': '2147483648',
+}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    folder = tmp_path / 'bundle'
+    folder.mkdir()
+    (folder / 'manifest.yaml').touch()
+    return str(folder)
+
+
+@pytest.fixture
+def make_bag(tmp_path):
+    def make(topics):
+        entries = [
+            {'topic_metadata': {'name': name, 'type': kind}, 'message_count': count}
+            for name, kind, count in topics
+        ]
+        content = {'rosbag2_bagfile_information': {'topics_with_message_count': entries}}
+        (tmp_path / 'metadata.yaml').write_text(yaml.safe_dump(content))
+        return str(tmp_path)
+
+    return make
+
+
+def test_nothing_given_overrides_nothing_but_the_bundle(bundle):
+    plan = plan_segment({'bundle': bundle}, {})
+    assert plan.params_file == ROOT / 'config' / 'segment.param.yaml'
+    assert plan.parameters == {'bundle': bundle}
+    assert plan.remappings == ()
+    assert plan.rviz_arguments == plan.player_arguments == ()
+
+
+def test_an_image_topic_names_its_compressed_and_camera_info_topics(bundle):
+    plan = plan_segment({'bundle': bundle, 'windshield': '/sensor/camera/w/image_raw'}, {})
+    assert plan.remappings == (
+        ('windshield/image', '/sensor/camera/w/image_raw'),
+        ('windshield/image/compressed', '/sensor/camera/w/image_raw/compressed'),
+        ('windshield/camera_info', '/sensor/camera/w/camera_info'),
+    )
+    assert plan.input_topics == ('/sensor/camera/w/image_raw',)
+    assert 'cameras' not in plan.parameters  # left stays as the parameter file has it
+
+
+def test_an_empty_topic_drops_the_camera(bundle):
+    plan = plan_segment({'bundle': bundle, 'left': ''}, {})
+    assert plan.parameters['cameras'] == ['windshield']
+
+
+def test_further_cameras_have_names_of_their_own(bundle):
+    plan = plan_segment({'bundle': bundle, 'left': '', 'cameras': 'rear=/rear/image'}, {})
+    assert plan.parameters['cameras'] == ['windshield', 'rear']
+    assert ('rear/camera_info', '/rear/camera_info') in plan.remappings
+
+
+@pytest.mark.parametrize('topic', ['/w/image_raw', '/w/image_raw/compressed'])
+def test_compressed_transport_takes_either_name(bundle, topic):
+    plan = plan_segment({'bundle': bundle, 'windshield': topic, 'transport': 'compressed'}, {})
+    assert plan.parameters['transport'] == 'compressed'
+    assert plan.input_topics == ('/w/image_raw/compressed',)
+    assert ('windshield/image/compressed', '/w/image_raw/compressed') in plan.remappings
+    assert ('windshield/camera_info', '/w/camera_info') in plan.remappings
+
+
+@pytest.mark.parametrize('name', ['engine', 'precision', 'tta'])
+def test_given_values_become_parameters(bundle, name):
+    assert plan_segment({'bundle': bundle, name: 'off'}, {}).parameters[name] == 'off'
+    assert name not in plan_segment({'bundle': bundle, name: ''}, {}).parameters
+
+
+def test_values_keep_their_type_on_the_command_line(bundle):
+    given = {'bundle': bundle, 'tta': 'off', 'left': '', 'use_sim_time': 'True'}
+    words = plan_segment(given, {}).node_arguments()
+    assert words[:3] == ['--ros-args', '--params-file', f'{ROOT}/config/segment.param.yaml']
+    assert words[3:] == [
+        *('-p', 'tta:="off"'),  # a bare off would be a boolean
+        *('-p', 'cameras:=["windshield"]'),
+        *('-p', f'bundle:="{bundle}"'),
+        *('-p', 'use_sim_time:=true'),
+    ]
+
+
+def test_the_parameter_file_decides_what_is_not_given(bundle, tmp_path):
+    file = tmp_path / 'mine.yaml'
+    content = {'cameras': ['front'], 'bundle': 'mine', 'transport': 'compressed'}
+    file.write_text(yaml.safe_dump({'segmentation_node': {'ros__parameters': content}}))
+    plan = plan_segment({'params_file': str(file)}, {})
+    assert plan.params_file == file
+    assert plan.parameters == {}
+    plan = plan_segment({'params_file': str(file), 'left': '/l/image'}, {})
+    assert plan.parameters == {'cameras': ['front', 'left']}
+    assert plan.input_topics == ('/l/image/compressed',)
+
+
+def test_rviz_sees_the_camera_under_the_nodes_name(bundle):
+    plan = plan_segment({'bundle': bundle, 'rviz': 'true', 'left': '/l/image'}, {})
+    assert plan.rviz_arguments == (
+        *('-d', f'{ROOT}/config/rviz/segmentation.rviz'),
+        *('--ros-args', '-p', 'use_sim_time:=false'),
+        *('-r', 'left/image:=/l/image'),
+        *('-r', 'left/image/compressed:=/l/image/compressed'),
+        *('-r', 'left/camera_info:=/l/camera_info'),
+    )
+
+
+def test_replay_takes_the_cameras_of_the_bag(bundle, make_bag):
+    bag = make_bag(
+        [
+            ('/front/image_raw', IMAGE, 3),
+            ('/front/depth/image', IMAGE, 3),
+            ('/left/image_raw', IMAGE, 3),
+            ('/rear/image_raw', IMAGE, 0),
+            ('/left/imu', 'sensor_msgs/msg/Imu', 9),
+        ]
+    )
+    plan = plan_replay({'bag': bag, 'bundle': bundle, 'rate': '0.5', 'loop': 'true'}, {})
+    assert plan.parameters['cameras'] == ['left', 'front']
+    assert plan.parameters['use_sim_time'] is True
+    assert set(plan.input_topics) == {'/left/image_raw', '/front/image_raw'}
+    assert plan.player_arguments == (
+        *(bag, '--rate', '0.5', '--wait-for-subscribers', '120.0', '--loop'),
+        *('--wait-for', '/left/image_raw', '/front/image_raw'),
+    )
+
+
+def test_replay_takes_the_cameras_that_are_named(bundle):
+    given = {'bag': 'no_metadata.mcap', 'bundle': bundle, 'windshield': '/w', 'left': ''}
+    plan = plan_replay({**given, 'start_paused': 'true'}, {})
+    assert plan.parameters['cameras'] == ['windshield']
+    assert plan.player_arguments[-3:] == ('--start-paused', '--wait-for', '/w')
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ({'windshield': '', 'left': ''}, 'got no camera.*windshield:=TOPIC'),
+        ({'windshield': 'a b'}, "windshield: got 'a b', expected a topic"),
+        ({'windshield': '/w/compressed'}, 'with transport raw; fix: transport:=compressed'),
+        ({'rviz': 'maybe'}, "rviz: got 'maybe', expected 'true', 'false'"),
+        ({'cameras': 'rear'}, "cameras: got 'rear', expected NAME=TOPIC"),
+        ({'cameras': 'left=/a'}, 'which have their own argument'),
+        ({'cameras': 'a=/a,a=/b'}, 'each name once'),
+        ({'params_file': '/nowhere.yaml'}, 'params_file: /nowhere.yaml: got .*No such file'),
+        ({'bundle': '/nowhere'}, '/nowhere holds no manifest.yaml'),
+        ({'enginee': 'auto'}, 'got argument enginee, expected one of bundle, windshield'),
+    ],
+)
+def test_segment_errors_name_got_and_fix(bundle, given, message):
+    with pytest.raises(LaunchError, match=message):
+        plan_segment({'bundle': bundle, **given}, {})
+
+
+@pytest.mark.parametrize('rate', ['0', '-1', 'fast', 'nan', 'inf'])
+def test_replay_refuses_other_rates(bundle, rate):
+    with pytest.raises(LaunchError, match=f"rate: got '{rate}', expected a number above 0"):
+        plan_replay({'bag': 'b', 'rate': rate, 'bundle': bundle}, {})
+
+
+def test_replay_errors_name_what_the_bag_holds(bundle, make_bag, tmp_path):
+    with pytest.raises(LaunchError, match='fix: bag:=PATH'):
+        plan_replay({'bundle': bundle}, {})
+    with pytest.raises(LaunchError, match=r'no readable metadata.yaml.*windshield:=TOPIC'):
+        plan_replay({'bag': str(tmp_path / 'none'), 'bundle': bundle}, {})
+    bag = make_bag([('/imu', 'sensor_msgs/msg/Imu', 9)])
+    with pytest.raises(LaunchError, match=r'no camera images.*/imu \(sensor_msgs/msg/Imu\)'):
+        plan_replay({'bag': bag, 'bundle': bundle}, {})
+
+
+def test_environment_gets_the_profile_under_both_names():
+    assert added_environment({}) == {
+        **MALLOC,
+        'FASTRTPS_DEFAULT_PROFILES_FILE': PROFILE,
+        'FASTDDS_DEFAULT_PROFILES_FILE': PROFILE,
+    }
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'FASTRTPS_DEFAULT_PROFILES_FILE',
+        'FASTDDS_DEFAULT_PROFILES_FILE',
+        'FASTDDS_BUILTIN_TRANSPORTS',
+    ],
+)
+def test_the_users_transports_are_kept(name):
+    assert added_environment({name: 'mine'}) == MALLOC
+
+
+def test_other_middleware_gets_no_fastdds_profile():
+    assert added_environment({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}) == MALLOC
+    assert PROFILE in added_environment({'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp'}).values()
+
+
+def test_the_users_malloc_settings_are_kept():
+    assert 'MALLOC_TRIM_THRESHOLD_' not in added_environment({'MALLOC_TRIM_THRESHOLD_': '1'})
+
+
+def test_files_are_found_in_the_source_tree():
+    assert share_folder() == ROOT
+
+
+def test_arguments_are_documented_and_named_once():
+    for arguments in (SEGMENT_ARGUMENTS, REPLAY_ARGUMENTS):
+        names = [argument.name for argument in arguments]
+        assert len(set(names)) == len(names)
+        assert all(argument.description.endswith('.') for argument in arguments)
+    interface = {'bundle', 'windshield', 'left', 'engine', 'precision', 'tta', 'rviz'}
+    assert interface | {'params_file'} <= {argument.name for argument in SEGMENT_ARGUMENTS}
+    assert {'bag', 'rate', 'rviz'} <= {argument.name for argument in REPLAY_ARGUMENTS}
+
+
+def test_the_plan_imports_neither_launch_nor_ros():
+    code = (
+        'import sys, offroad_seg_ros.launch_plan; '
+        'print([m for m in sys.modules if m.split(".")[0] in ("launch", "launch_ros", "rclpy")])'
+    )
+    printed = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert printed.stdout.strip() == '[]', printed.stderr
+
+
+@pytest.mark.parametrize(
+    ('topics', 'names'),
+    [
+        (['/windshield/image_raw', '/left/image_raw'], ['windshield', 'left']),
+        (['/sensor/camera/left/image_rect_color'], ['left']),
+        (['/a/left/image', '/b/left/image'], ['a_left', 'b_left']),
+        (['/camera/camera/color/image_raw'], ['camera']),
+        (['/image_raw'], ['camera']),
+        (['/zed2/3d__cam/image'], ['camera_3d_cam']),
+        (['/cam/rgb', '/cam/image'], ['camera_1', 'camera_2']),
+    ],
+)
+def test_cameras_are_named_after_their_topics(topics, names):
+    assert camera_names(topics) == names
+
+
+def test_cameras_of_a_recording():
+    topics = {
+        '/left/image_raw': IMAGE,
+        '/left/image_raw/compressed': COMPRESSED,
+        '/rear/image_raw/compressed': COMPRESSED,
+        '/left/ground_truth/label_map': IMAGE,
+        '/left/segmentation/overlay': IMAGE,
+    }
+    # Both have compressed pictures, only one has raw ones.
+    assert find_cameras(topics) == (
+        CameraTopic('left', '/left/image_raw/compressed', 'compressed'),
+        CameraTopic('rear', '/rear/image_raw/compressed', 'compressed'),
+    )
+    assert find_cameras({'/left/image_raw': IMAGE, '/left/image_raw/compressed': COMPRESSED}) == (
+        CameraTopic('left', '/left/image_raw'),
+    )
