@@ -16,8 +16,10 @@ from offroad_seg_ros.camera_topics import COMPRESSED_TYPE
 from offroad_seg_ros.conversions import FrameError, image_from_compressed, image_from_message
 from offroad_seg_ros.message_types import header_stamp_ns
 
-# A label map is recorded at most so long after the frame it belongs to.
-_HORIZON_NS = 10_000_000_000
+# A label map is recorded so long after the frame it belongs to, at most and (the clock of the bag
+# comes in ticks) at least.
+_LATEST_NS = 10_000_000_000
+_EARLIEST_NS = -1_000_000_000
 
 
 def read_images(
@@ -72,10 +74,10 @@ def score(
     pending: dict[tuple[str, int], tuple[int, np.ndarray]] = {}
     reached_ns = 0
     for topic, stamp_ns, time_ns, label_map in read_images(*masks):
-        while reached_ns <= time_ns and (entry := next(exact, None)) is not None:
+        while reached_ns <= time_ns - _EARLIEST_NS and (entry := next(exact, None)) is not None:
             reached_ns = entry[2]
             pending[truths[1][entry[0]], entry[1]] = (entry[2], entry[3])
-        pending = {key: e for key, e in pending.items() if time_ns - e[0] < _HORIZON_NS}
+        pending = {key: e for key, e in pending.items() if time_ns - e[0] < _LATEST_NS}
         _, target = pending.pop((masks[1][topic], stamp_ns), (0, None))
         if target is not None and target.shape == label_map.shape:
             matrix.update(label_map, target)

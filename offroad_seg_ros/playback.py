@@ -28,6 +28,7 @@ from offroad_seg_ros.playback_timer import PlaybackTimer
 # subscriber may replace its subscription once it has seen what the publisher offers.
 _SETTLED_S = 0.5
 _DELIVERY_TIMEOUT_S = 2.0
+_MESSAGE_TICK_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class PlayerOptions:
     duration_s: float = float('inf')
     """Play only so many seconds of the bag."""
     clock_hz: float = 100.0
-    """Rate of ``/clock``; 0 publishes none."""
+    """Rate of ``/clock``, which also ticks before messages; 0 publishes none."""
 
     def __post_init__(self) -> None:
         for name in ('rate', 'duration_s'):
@@ -87,7 +88,7 @@ class BagPlayer:
         self._publishers: dict[tuple[str, str], Publisher] = {}
         self._create_publishers()
         self._clock = node.create_publisher(Clock, '/clock', 1) if self.options.clock_hz else None
-        self._next_tick_s = 0.0
+        self._last_tick_s = 0.0
 
     @property
     def topics(self) -> dict[str, str]:
@@ -113,7 +114,7 @@ class BagPlayer:
                 counts, since = now, time.monotonic()
             elif all(now) and time.monotonic() - since > _SETTLED_S:
                 break
-            self._tick(self.start_ns)
+            self._tick(self.start_ns, 0.02)
             self._stopped.wait(0.02)
         return tuple(p.topic_name for p in watched if not p.get_subscription_count())
 
@@ -142,18 +143,20 @@ class BagPlayer:
         tick_s = 1.0 / (self.options.clock_hz or 100.0)
         while not self._stopped.is_set():
             now_ns = self.start_ns + self.timer.elapsed_ns()
-            self._tick(min(now_ns, stamp_ns))
             missing_s = (stamp_ns - now_ns) / 1e9 / self.options.rate
             if missing_s <= 0 and not self.timer.paused:
+                self._tick(stamp_ns, _MESSAGE_TICK_S)  # a message is not of the future
                 return True
+            self._tick(min(now_ns, stamp_ns), tick_s)
             self._stopped.wait(tick_s if self.timer.paused else min(missing_s, tick_s))
         return False
 
-    def _tick(self, time_ns: int) -> None:
-        """Publish ``/clock``, at most at its rate."""
-        if self._clock is None or time.monotonic() < self._next_tick_s:
+    def _tick(self, time_ns: int, period_s: float) -> None:
+        """Publish ``/clock``, unless the last tick is not so long ago."""
+        now_s = time.monotonic()
+        if self._clock is None or now_s < self._last_tick_s + period_s:
             return
-        self._next_tick_s = time.monotonic() + 1.0 / self.options.clock_hz
+        self._last_tick_s = now_s
         seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
         self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
 
