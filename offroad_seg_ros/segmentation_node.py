@@ -18,7 +18,7 @@ from offroad_seg_ros.monitor import Monitor
 from offroad_seg_ros.parameter_handling import ParameterHandling
 from offroad_seg_ros.params import NodeParams
 from offroad_seg_ros.pipeline import Pipeline
-from offroad_seg_ros.process import LogForwarder, keep_large_buffers
+from offroad_seg_ros.process import LogForwarder, keep_large_buffers, send_in_background
 
 DIAGNOSTICS_PERIOD_S = 1.0
 TOPIC_WATCH_PERIOD_S = 0.3
@@ -147,6 +147,7 @@ class SegmentationNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; 0 is a clean end."""
     keep_large_buffers()
+    send_in_background()
     rclpy.init(args=args)
     node = None
     try:
