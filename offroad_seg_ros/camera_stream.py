@@ -141,12 +141,10 @@ class CameraStream:
             qos,
             event_callbacks=input_events(self._node, self.topic, self.statistics.lose),
         )
-        # Asked for best effort, because that fits every publisher and calibrations repeat.
+        # Best effort fits every publisher, and calibrations are small and repeat.
+        info_policy = _POLICIES.get(self._reliability, ReliabilityPolicy.BEST_EFFORT)
         self._info_subscription = self._node.create_subscription(
-            CameraInfo,
-            f'{self.name}/camera_info',
-            self._keep_info,
-            input_qos(ReliabilityPolicy.BEST_EFFORT),
+            CameraInfo, f'{self.name}/camera_info', self._keep_info, input_qos(info_policy)
         )
 
     def _unsubscribe(self) -> None:

@@ -17,6 +17,8 @@ from offroad_seg_core.inference.tta import TTA_VIEWS
 # What a ROS 2 topic name may hold between two slashes.
 _NAME_TOKEN = re.compile(r'[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*')
 _SIZE = re.compile(r'([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
+# Outputs are allocated at this size; a typing error must not take gigabytes.
+_MAX_SIDE_PX = 16_384
 
 
 class ParameterError(ValueError):
@@ -167,7 +169,11 @@ def parse_output_size(text: str) -> str | tuple[int, int]:
     if match is None:
         fix = "for 544 rows of 960 pixels write '544x960'"
         raise ParameterError.of('output_size', text, 'camera, engine or HEIGHTxWIDTH', fix)
-    return int(match[1]), int(match[2])
+    size = int(match[1]), int(match[2])
+    if max(size) > _MAX_SIDE_PX:
+        expected = f'sides of at most {_MAX_SIDE_PX} px'
+        raise ParameterError.of('output_size', text, expected, 'give a smaller size')
+    return size
 
 
 def specs(owner: type) -> dict[str, Spec]:

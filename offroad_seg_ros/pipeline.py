@@ -77,10 +77,12 @@ class Pipeline:
 
     def apply(self, params: NodeParams) -> None:
         """Take run-time parameters that were checked, from the next frame on."""
+        is_new_threshold = params.confidence_threshold != self.params.confidence_threshold
         self.params = params
         self.segmenter.options = segmenter_options(params, self._costs)
         self._processor.apply(params)
-        self.labels.publish(self.segmenter)
+        if is_new_threshold:  # it is part of LabelInfo
+            self.labels.publish(self.segmenter)
 
     def watch_topics(self) -> None:
         """Look at the inputs' publishers."""

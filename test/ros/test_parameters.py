@@ -202,7 +202,7 @@ def test_camera_names(cameras, message):
         NodeParams(cameras=cameras)
 
 
-@given(st.integers(1, 99999), st.integers(1, 99999))
+@given(st.integers(1, 16384), st.integers(1, 16384))
 def test_output_sizes(height, width):
     assert parse_output_size(f'{height}x{width}') == (height, width)
 
@@ -211,3 +211,8 @@ def test_output_sizes(height, width):
 def test_bad_output_sizes(text):
     with pytest.raises(ParameterError, match='HEIGHTxWIDTH'):
         parse_output_size(text)
+
+
+def test_an_output_size_that_would_take_gigabytes():
+    with pytest.raises(ParameterError, match="got '20000x9', expected sides of at most 16384 px"):
+        parse_output_size('20000x9')
