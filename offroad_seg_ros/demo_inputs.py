@@ -57,8 +57,11 @@ class DemoInput:
     """The taxonomy of the ground truth, if the bag says so."""
 
 
-class _CameraBag:
-    """An input bag being written: images, calibrations and ground truth of cameras."""
+class CameraBag:
+    """An input bag being written: images, calibrations and ground truth of cameras.
+
+    A context manager: the bag appears when its block ends well.
+    """
 
     def __init__(self, path: Path) -> None:
         self._bag = AtomicBag(path)
@@ -66,7 +69,7 @@ class _CameraBag:
         self._connections: dict[str, Connection] = {}
         self._bag.writer.set_custom_data('ground_truth_taxonomy', TRUTH_TAXONOMY)
 
-    def __enter__(self) -> _CameraBag:
+    def __enter__(self) -> CameraBag:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -124,7 +127,7 @@ def write_drive(path: Path, options: DriveOptions, on_frame: Callable[[], object
         options: the drive.
         on_frame: called after each frame.
     """
-    with _CameraBag(path) as bag:
+    with CameraBag(path) as bag:
         for time_ns, camera, image_bgr, label_map, focal_px in _render(options):
             bag.write_image(camera, f'/{camera}/image_raw', time_ns, image_bgr, 'bgr8')
             size = image_bgr.shape[:2]
@@ -149,7 +152,7 @@ def write_pictures(path: Path, folder: Path, on_frame: Callable[[], object]) -> 
         BagError: no readable picture.
     """
     remarks, num_written = [], 0
-    with _CameraBag(path) as bag:
+    with CameraBag(path) as bag:
         for file in list_pictures(folder):
             image = cv2.imread(str(file), cv2.IMREAD_COLOR)
             on_frame()

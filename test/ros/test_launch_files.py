@@ -100,6 +100,7 @@ def _started(module, given):
         ]
     from launch import LaunchContext
     from launch.actions import DeclareLaunchArgument
+    from launch.substitutions import TextSubstitution
     from launch.utilities import perform_substitutions
 
     context = LaunchContext()
@@ -120,7 +121,8 @@ def _started(module, given):
         (
             node.node_package,
             node.node_executable,
-            [text(part) for part in node.cmd[1:]],
+            # Others are launch's own, known when it runs.
+            [text(p) for p in node.cmd[1:] if isinstance(p[0], TextSubstitution)],
             {text(name): text(value) for name, value in node.additional_env or ()},
         )
         for node in nodes

@@ -1,0 +1,309 @@
+"""The demo as a user starts it: its own processes, real DDS, a tiny model with known answers."""
+
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from offroad_seg_core.taxonomy import load_taxonomy
+from offroad_seg_ros.bag_reading import BagError, open_bag
+from offroad_seg_ros.bag_recorder import AtomicBag
+from offroad_seg_ros.demo_folder import FolderError, result_folder
+from offroad_seg_ros.demo_images import read_images, score
+from offroad_seg_ros.demo_inputs import (
+    CameraBag,
+    describe,
+    list_pictures,
+    write_pictures,
+)
+from offroad_seg_ros.demo_process import isolated_environment
+from offroad_seg_ros.demo_report import table
+
+ROOT = Path(__file__).parents[2]
+SIZE = (64, 96)
+START_NS = 1_700_000_000_000_000_000
+ROCKS, LANDSCAPE, SKY, IGNORE = 7, 8, 9, 255
+
+
+@pytest.fixture(scope='module')
+def taxonomy():
+    return load_taxonomy('falcon10')
+
+
+@pytest.fixture
+def without_torch(tmp_path):
+    """An environment in which importing torch or onnx fails, for all processes."""
+    folder = tmp_path / 'blocked'
+    folder.mkdir()
+    for name in ('torch', 'onnx'):
+        (folder / f'{name}.py').write_text(f'raise ImportError("{name} is blocked")')
+    return {**os.environ, 'PYTHONPATH': str(folder)}
+
+
+def _start(environment, *arguments):
+    return subprocess.Popen(
+        [sys.executable, '-m', 'offroad_seg_ros.demo', *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _run(environment, *arguments):
+    process = _start(environment, *arguments)
+    output, _ = process.communicate(timeout=100.0)
+    return process.returncode, output
+
+
+def _write_labelled_bag(path, taxonomy, num_frames=8):
+    """Two cameras: landscape left, sky right; the truth has rocks bottom right.
+
+    Where the two meet the truth is void: a block of the model covers both colours.
+    """
+    labels = np.full(SIZE, LANDSCAPE, np.uint8)
+    labels[:, 48:] = SKY
+    truth = labels.copy()
+    truth[32:, 48:] = ROCKS
+    truth[:, 40:56] = IGNORE
+    with CameraBag(path) as bag:
+        for index in range(num_frames):
+            for camera in ('front', 'rear'):
+                time_ns = START_NS + index * 100_000_000
+                pixels = taxonomy.palette_bgr[labels]
+                bag.write_image(camera, f'/{camera}/image_raw', time_ns, pixels, 'bgr8')
+                topic = f'/{camera}/ground_truth/label_map'
+                bag.write_image(camera, topic, time_ns, truth, 'mono8')
+    return labels
+
+
+def test_a_bag_becomes_labels_pictures_and_figures(
+    tmp_path, taxonomy, palette_bundle, without_torch
+):
+    labels = _write_labelled_bag(tmp_path / 'mine', taxonomy)
+    output = tmp_path / 'result'
+    arguments = ('--bag', tmp_path / 'mine', '--bundle', palette_bundle, '--output', output)
+    code, told = _run(without_torch, *arguments, '--engine', 'onnxruntime')
+    assert code == 0, told
+    assert 'Traceback' not in told
+
+    summary = json.loads((output / 'summary.json').read_text())
+    assert summary['engine']['engine'] == 'onnxruntime'
+    for camera in ('front', 'rear'):
+        figures = summary['cameras'][camera]
+        assert figures['frames_in'] == 8
+        assert figures['frames_out'] + figures['dropped'] == 8
+        assert figures['frames_out'] >= 6
+        assert 0 < figures['latency_p50_ms'] <= figures['latency_p95_ms'] < 5000
+        # Landscape is right; of what is called sky half is; rocks are missed: (1 + 0.5 + 0) / 3.
+        assert figures['miou'] == figures['miou_present'] == 0.5
+    assert summary['class_iou']['Sky'] == 0.5
+    assert summary['class_iou']['Trees'] is None
+    assert summary['total']['frames_in'] == 16
+
+    masks = {f'/{camera}/segmentation/mask': camera for camera in ('front', 'rear')}
+    recorded = list(read_images(output / 'outputs', masks))
+    assert len(recorded) == summary['total']['frames_out']
+    for _, stamp_ns, _, mask in recorded:
+        assert stamp_ns in range(START_NS, START_NS + 10**9, 10**8)
+        np.testing.assert_array_equal(mask[:, :40], labels[:, :40])
+        np.testing.assert_array_equal(mask[:, 56:], labels[:, 56:])
+    with open_bag(output / 'outputs') as reader:
+        topics = {connection.topic for connection in reader.connections}
+    wanted = [
+        f'/{c}/segmentation/{o}' for c in ('front', 'rear') for o in ('overlay', 'traversability')
+    ]
+    assert {*wanted, '/segmentation/label_names', '/diagnostics'} <= topics
+
+    with av.open(str(output / 'overlay.mp4')) as video:
+        stream = video.streams.video[0]
+        assert (stream.height, stream.width) == (64, 192)  # side by side
+        assert sum(1 for _ in video.decode(stream)) >= 6
+    sheet = cv2.imread(str(output / 'contact_sheet.png'))
+    assert sheet.shape[1] == 4 * 486 + 6  # camera, traversability, classes, exact classes
+    assert 'segmentation_node' in (output / 'node.log').read_text()
+    assert str(output / 'overlay.mp4') in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['blocked', 'mine', 'result']
+
+
+def test_without_arguments_it_renders_a_drive_and_replaces_the_older_result(
+    tmp_path, palette_bundle, without_torch
+):
+    output = tmp_path / 'result'
+    output.mkdir()
+    (output / 'summary.json').write_text('{}')
+    (output / 'older').touch()
+    sizes = ('--frames', '3', '--size', '64x96', '--engine', 'onnxruntime')
+    code, told = _run(without_torch, '--bundle', palette_bundle, '--output', output, *sizes)
+    assert code == 0, told
+    assert not (output / 'older').exists()
+    summary = json.loads((output / 'summary.json').read_text())
+    assert set(summary['cameras']) == {'windshield', 'left'}
+    assert summary['total']['frames_in'] == 6
+    assert 0.0 <= summary['total']['miou'] <= 1.0
+    assert (output / 'outputs').is_dir()
+
+    with open_bag(output / 'drive') as reader:
+        counts = {c.topic: c.msgcount for c in reader.connections}
+    assert counts == {
+        f'/{camera}/{name}': 3
+        for camera in ('windshield', 'left')
+        for name in ('image_raw', 'camera_info', 'ground_truth/label_map')
+    }
+    found = describe(output / 'drive')
+    assert [camera.name for camera in found.cameras] == ['windshield', 'left']
+    assert found.truth_topics['left'] == '/left/ground_truth/label_map'
+    assert found.truth_taxonomy == 'falcon10'
+    images = list(read_images(output / 'drive', ['/windshield/image_raw']))
+    truths = list(read_images(output / 'drive', ['/windshield/ground_truth/label_map']))
+    assert [entry[1] for entry in images] == [entry[1] for entry in truths]
+    assert images[1][1] - images[0][1] == 100_000_000
+    assert images[0][3].shape == (64, 96, 3)
+    # The sky is blue, in the order that bgr8 says.
+    blue, _, red = images[0][3][truths[0][3] == SKY].mean(axis=0)
+    assert blue > red
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path, taxonomy, palette_bundle):
+    _write_labelled_bag(tmp_path / 'mine', taxonomy, num_frames=200)
+    output = tmp_path / 'result'
+    arguments = ('--bag', tmp_path / 'mine', '--bundle', palette_bundle, '--output', output)
+    process = _start(os.environ, *arguments, '--engine', 'onnxruntime')
+    for line in process.stdout:
+        if line.startswith('[3/5]'):
+            break
+    time.sleep(1.0)
+    children = _children(process.pid)
+    assert children
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30.0)
+    assert process.returncode == 130
+    assert not any(Path(f'/proc/{pid}').exists() for pid in children)
+    assert [path.name for path in tmp_path.iterdir()] == ['mine']
+
+
+def _children(pid):
+    return Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--bag', 'none'], 'none: no such bag'),
+        (['--images', 'none'], 'none: no such folder'),
+        (['--images', '{bundle}'], 'got no pictures, expected .jpg, .jpeg, .png; it holds'),
+        (['--bag', '{bag}', '--bundle', 'none'], 'none holds no manifest.yaml'),
+        (['--bag', '{bag}', '--engine', 'abacus'], "parameter engine: got 'abacus'"),
+        (['--output', '{bundle}'], 'no older demo result'),
+    ],
+)
+def test_errors_name_the_cause(tmp_path, taxonomy, palette_bundle, arguments, message):
+    places = {'bundle': palette_bundle, 'bag': tmp_path / 'mine'}
+    if '{bag}' in arguments:
+        _write_labelled_bag(places['bag'], taxonomy, 1)
+    given = ['--output', str(tmp_path / 'result'), '--bundle', str(palette_bundle)]
+    code, told = _run(os.environ, *given, *(word.format(**places) for word in arguments))
+    assert code == 1
+    assert message in told
+    assert 'Traceback' not in told
+    assert not (tmp_path / 'result').exists()
+
+
+def test_pictures_become_a_drive_and_broken_ones_are_named(tmp_path):
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    small, large = np.full((20, 30, 3), 50, np.uint8), np.full((1000, 3840, 3), 90, np.uint8)
+    cv2.imwrite(str(folder / 'b.png'), small)
+    cv2.imwrite(str(folder / 'c.JPG'), large)
+    (folder / 'a.jpg').write_bytes(b'no picture')
+    (folder / 'notes.txt').write_text('-')
+    ticks = []
+    remarks = write_pictures(tmp_path / 'bag', folder, lambda: ticks.append(1))
+    assert len(ticks) == len(list_pictures(folder)) == 3
+    assert remarks == [
+        'a.jpg is skipped: it cannot be read as a picture',
+        'c.JPG is reduced to 1920 px',
+    ]
+    images = list(read_images(tmp_path / 'bag', ['/camera/image_raw']))
+    assert [pixels.shape for *_, pixels in images] == [(20, 30, 3), (500, 1920, 3)]
+    assert images[1][1] - images[0][1] == 200_000_000  # 5 Hz
+    np.testing.assert_array_equal(images[0][3], small)
+
+    (folder / 'b.png').unlink()
+    (folder / 'c.JPG').unlink()
+    with pytest.raises(BagError, match=r'no readable picture; a\.jpg is skipped'):
+        write_pictures(tmp_path / 'none', folder, lambda: None)
+    assert not (tmp_path / 'none').exists()
+
+
+def test_a_bag_without_cameras_says_what_it_holds(tmp_path):
+    AtomicBag(tmp_path / 'empty').close()
+    with pytest.raises(BagError, match='it holds no topics at all'):
+        describe(tmp_path / 'empty')
+
+
+def test_scores_match_by_camera_and_stamp(tmp_path, taxonomy):
+    def write(path, shift_ns, values):
+        with CameraBag(path) as bag:
+            for index, value in enumerate(values):
+                pixels = np.full((4, 4), value, np.uint8)
+                time_ns = START_NS + (index + shift_ns) * 1_000_000_000
+                bag.write_image('c', '/c/labels_out', time_ns, pixels, 'mono8')
+
+    write(tmp_path / 'truth', 0, [SKY, SKY, IGNORE])
+    write(tmp_path / 'masks', 1, [SKY, ROCKS, ROCKS])  # of frames 1, 2 and one without truth
+    topics = {'/c/labels_out': 'c'}
+    matrix = score(taxonomy, (tmp_path / 'masks', topics), (tmp_path / 'truth', topics))
+    assert matrix.num_pixels == 16  # frame 2 is void
+    assert matrix.counts[SKY, SKY] == 16
+
+
+def test_a_result_folder_is_whole_or_not_there(tmp_path):
+    path = tmp_path / 'result'
+    with pytest.raises(FileNotFoundError), result_folder(path) as folder:
+        folder.joinpath('none').unlink()
+    assert list(tmp_path.iterdir()) == []
+    for content in ('first', 'second'):
+        with result_folder(path) as folder:
+            (folder / 'summary.json').write_text(content)
+        assert (path / 'summary.json').read_text() == content
+    assert [entry.name for entry in tmp_path.iterdir()] == ['result']
+    (path / 'summary.json').unlink()
+    (path / 'precious').touch()
+    with pytest.raises(FolderError, match='no older demo result'), result_folder(path):
+        pass
+    assert (path / 'precious').exists()
+
+
+def test_the_demo_keeps_away_from_a_running_robot():
+    added = isolated_environment({'ROS_DOMAIN_ID': '42'}, pid=22)
+    assert added == {'ROS_DOMAIN_ID': '43', 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    assert isolated_environment({'ROS_DISTRO': 'humble'}, 0)['ROS_LOCALHOST_ONLY'] == '1'
+    domains = {int(isolated_environment({}, pid)['ROS_DOMAIN_ID']) for pid in range(1000)}
+    assert min(domains) == 20
+    assert max(domains) == 99
+
+
+def test_the_table_reads_well():
+    flow = {'frames_in': 60, 'frames_out': 58, 'dropped': 2, 'fps': 9.97}
+    some = {**flow, 'latency_p50_ms': 41.26, 'latency_p95_ms': 50.0, 'miou': 0.61234}
+    none = {**flow, 'latency_p50_ms': None, 'latency_p95_ms': None, 'miou': None}
+    summary = {
+        'cameras': {'left': {**some, 'miou_present': 0.7}},
+        'total': {**none, 'miou_present': None},
+    }
+    assert table(summary).splitlines() == [
+        '| camera | in | out | dropped |  fps | p50 ms | p95 ms |  mIoU | mIoU present |',
+        '|:-------|---:|----:|--------:|-----:|-------:|-------:|------:|-------------:|',
+        '| left   | 60 |  58 |       2 | 10.0 |   41.3 |   50.0 | 0.612 |        0.700 |',
+        '| total  | 60 |  58 |       2 | 10.0 |      - |      - |     - |            - |',
+    ]
