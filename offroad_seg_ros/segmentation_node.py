@@ -151,9 +151,10 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args)
     node = None
     try:
+        # First, because Kilted's executors leave a traceback if the context has ended by then.
+        executor = SingleThreadedExecutor()
         node = SegmentationNode()
         node.autostart()
-        executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):

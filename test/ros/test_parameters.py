@@ -116,7 +116,7 @@ def test_setting_a_structural_parameter_to_what_it_is_passes(start_node):
         ('confidence_threshold', -0.1, 'out of range'),
         ('deadline_ms', 0.0, 'out of range'),
         ('input_timeout_s', 0.0, 'out of range'),
-        ('max_age_ms', 'old', 'STRING'),
+        ('max_age_ms', 'old', 'Wrong parameter type'),
     ],
 )
 def test_a_bad_change_is_refused_and_changes_nothing(start_node, name, value, reason):
