@@ -14,6 +14,7 @@ from report import arguments, finish, interleaved_ms
 
 from offroad_seg_core.inference.bundle import InputSpec
 from offroad_seg_core.inference.preprocess import Geometry, Normalizer, Preprocessor
+from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.visualization import colorize, overlay
 
@@ -54,6 +55,7 @@ def blobs(rng: np.random.Generator, num_classes: int) -> np.ndarray:
 def main() -> None:
     """Check that both versions agree, then time them in turn."""
     options = arguments(__doc__)
+    keep_freed_memory()  # as the node does
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*CAMERA_SIZE, 3), np.uint8)
     taxonomy = load_taxonomy('falcon10')

@@ -23,10 +23,10 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.bag_reading import BagError, open_bag
 from offroad_seg_ros.camera_topics import find_cameras
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
-from offroad_seg_ros.process import keep_large_buffers
 from offroad_seg_ros.spinning import spinning
 
 
@@ -138,7 +138,7 @@ def _play(node: Node, given: argparse.Namespace) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Play a bag; return 0 at its end or when interrupted, 1 for a bag that cannot be played."""
-    keep_large_buffers()
+    keep_freed_memory()
     given = _parser().parse_args(remove_ros_args(args or sys.argv)[1:])
     # With rclpy's own handlers Ctrl-C would take the context away before the last message is out.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

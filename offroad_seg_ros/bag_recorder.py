@@ -27,10 +27,10 @@ from rclpy.utilities import remove_ros_args
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.bag_qos import offered_qos, subscribing_qos
 from offroad_seg_ros.bag_reading import BagError
 from offroad_seg_ros.message_types import Definitions, UnknownTypeError, message_class
-from offroad_seg_ros.process import keep_large_buffers
 from offroad_seg_ros.spinning import spinning
 
 # Newer versions of the format cannot be read on Humble.
@@ -185,7 +185,7 @@ class BagRecorder:
 
 def main(args: list[str] | None = None) -> int:
     """Record until interrupted; return 0, or 1 where no bag can be made."""
-    keep_large_buffers()
+    keep_freed_memory()
     parser = argparse.ArgumentParser(prog='bag_recorder', description=__doc__.splitlines()[0])
     parser.add_argument('bag', help='rosbag2 folder to make')
     parser.add_argument('--topics', nargs='+', default=(), metavar='TOPIC', help='only these')

@@ -23,6 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.bag_reading import open_bag
 from offroad_seg_ros.demo_folder import SUMMARY, result_folder
 from offroad_seg_ros.demo_inputs import (
@@ -40,7 +41,6 @@ from offroad_seg_ros.demo_report import score_cameras, summarize, table, write_s
 from offroad_seg_ros.installation import added_environment
 from offroad_seg_ros.launch_plan import LaunchPlan, camera_arguments, plan_segment
 from offroad_seg_ros.playback import PlayerOptions
-from offroad_seg_ros.process import keep_large_buffers
 
 _NUM_STEPS = 5
 _QUIET_PERIOD_S = 5.0
@@ -189,6 +189,9 @@ def _remark(summary: dict[str, Any]) -> str:
         f'{engine["precision"]}, {engine["cpu"]}, {engine["cpu_cores"]} cores. Latency: from '
         'sending a frame to receiving its mask, steady clock.'
     )
+    replaced = sum(row['node'].get('dropped_busy', 0) for row in summary['cameras'].values())
+    if replaced:
+        told += f' The newest frame wins: {replaced} frames were replaced before their turn came.'
     reason = summary['no_miou_because']
     return f'{told} No mIoU: {reason}.' if reason else told
 
@@ -235,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Before anything joins ROS: Fast DDS reads its profile and its domain then.
     os.environ |= isolated_environment(os.environ, os.getpid())
     os.environ |= added_environment()
-    keep_large_buffers()
+    keep_freed_memory()
     try:
         run(given)
     except (ValueError, DemoError, OSError) as error:

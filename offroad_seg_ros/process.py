@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import platform
 
 import rclpy
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 CORE_LOGGER = 'offroad_seg_core'
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-
-
-def keep_large_buffers() -> bool:
-    """Let glibc reuse freed frame buffers instead of mapping fresh pages for every message.
-
-    Every received frame is a new buffer of megabytes; page faults on fresh pages cost more than
-    copying the frame. Returns False where the C library is not glibc.
-    """
-    if platform.libc_ver()[0] != 'glibc':
-        return False
-    libc = ctypes.CDLL(None)
-    # 32 MiB is the highest threshold that glibc accepts on 64 bit.
-    return bool(
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25) & libc.mallopt(_M_TRIM_THRESHOLD, 1 << 29)
-    )
 
 
 def send_in_background() -> None:

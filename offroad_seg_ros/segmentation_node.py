@@ -13,12 +13,13 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.lifecycle_guards import refuse_invalid_transitions, tell_errors
 from offroad_seg_ros.monitor import Monitor
 from offroad_seg_ros.parameter_handling import ParameterHandling
 from offroad_seg_ros.params import NodeParams
 from offroad_seg_ros.pipeline import Pipeline
-from offroad_seg_ros.process import LogForwarder, keep_large_buffers, send_in_background
+from offroad_seg_ros.process import LogForwarder, send_in_background
 
 DIAGNOSTICS_PERIOD_S = 1.0
 TOPIC_WATCH_PERIOD_S = 0.3
@@ -146,7 +147,7 @@ class SegmentationNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; 0 is a clean end."""
-    keep_large_buffers()
+    keep_freed_memory()
     send_in_background()
     rclpy.init(args=args)
     node = None

@@ -20,12 +20,12 @@ from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.datasets.loading import StepBatchSampler, TrainingViews, ValidationViews
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.losses import inverse_sqrt_weights
+from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.segmentation import SegmentationScores
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 from offroad_seg_core.training.checkpoint import initialize_from, load_checkpoint
 from offroad_seg_core.training.config import Precision, TrainConfig
 from offroad_seg_core.training.lightning_import import lightning
-from offroad_seg_core.training.memory import keep_freed_memory
 from offroad_seg_core.training.provenance import cpu_flags
 from offroad_seg_core.training.recorder import Recorder
 from offroad_seg_core.training.task import SegmentationTask

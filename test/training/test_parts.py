@@ -97,7 +97,7 @@ def test_config_hash_changes_with_the_content():
 def test_lightning_imports_and_memory_is_kept_in_a_fresh_process():
     code = (
         'from offroad_seg_core.training.lightning_import import lightning\n'
-        'from offroad_seg_core.training.memory import keep_freed_memory\n'
+        'from offroad_seg_core.memory import keep_freed_memory\n'
         'import torch\n'
         'kept = keep_freed_memory()\n'
         'import resource\n'

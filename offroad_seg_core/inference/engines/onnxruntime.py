@@ -54,7 +54,10 @@ class OnnxRuntimeEngine:
         """See Engine.run."""
         if self._session is None:
             raise EngineError('the engine was closed')
-        (logits,) = self._session.run(None, {self._input_name: self._normalize(images)})
+        try:
+            (logits,) = self._session.run(None, {self._input_name: self._normalize(images)})
+        except Exception as error:  # the binding raises a dozen unrelated types
+            raise EngineError(f'ONNX Runtime failed on {images.shape}: {error}') from error
         return EngineOutput(logits)
 
     def close(self) -> None:

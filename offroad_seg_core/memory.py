@@ -1,4 +1,4 @@
-"""Memory settings for training on a CPU."""
+"""Let the process keep the memory it frees, because it needs the same blocks again at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # mal
 
 
 def keep_freed_memory() -> bool:
-    """Make this process reuse freed tensors' memory; return whether the system could.
+    """Make this process reuse freed large blocks; return whether the C library could.
 
-    A training step allocates and frees the same few hundred megabytes of activations. glibc gives
-    each large block back to the kernel, which clears its pages again at the next step: 2.0 s
-    instead of 0.5 s a step on a virtual machine with two cores. The price is that the process
-    stays as large as it has ever been.
+    A frame, a network's activations, a training step: each allocates and frees the same blocks
+    of megabytes. glibc gives each back to the kernel, which clears its pages again the next time:
+    11 instead of 2.5 ms for a received 1920x1200 frame, 2.0 instead of 0.5 s for a training step
+    on a virtual machine with two cores. The price is that the process stays as large as it has
+    ever been.
     """
     if not sys.platform.startswith('linux'):
         return False
