@@ -195,6 +195,10 @@ class BagPlayer:
         """Let reliable subscribers get the last messages before the publishers go."""
         deadline = time.monotonic() + _DELIVERY_TIMEOUT_S
         for publisher in self._publishers.values():
-            if publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE:
-                left_s = max(0.0, deadline - time.monotonic())
-                publisher.wait_for_all_acked(Duration(seconds=left_s))
+            if publisher.qos_profile.reliability != ReliabilityPolicy.RELIABLE:
+                continue
+            # In short steps: rclpy holds the interpreter lock meanwhile, and other threads wait.
+            while not publisher.wait_for_all_acked(Duration(nanoseconds=1)):
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.01)

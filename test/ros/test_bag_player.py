@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -19,7 +20,12 @@ from std_srvs.srv import SetBool
 from offroad_seg_ros.bag_qos import bag_qos, publishing_qos
 from offroad_seg_ros.bag_reading import BagError, open_bag
 from offroad_seg_ros.bag_recorder import AtomicBag, BagRecorder
-from offroad_seg_ros.message_types import Definitions, header_stamp_ns
+from offroad_seg_ros.message_types import (
+    Definitions,
+    UnknownTypeError,
+    header_stamp_ns,
+    message_class,
+)
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
 from offroad_seg_ros.playback_timer import PlaybackTimer
 from offroad_seg_ros.spinning import spinning
@@ -231,6 +237,34 @@ def test_pauses_take_no_bag_time():
     assert timer.elapsed_ns() == 30
     timer.restart()
     assert timer.elapsed_ns() == 0
+
+
+def test_types_are_found_by_name():
+    assert message_class('std_msgs/msg/String') is String
+    for name, told in (
+        ('nobody_msgs/msg/Thing', 'not installed; fix: install nobody_msgs or source'),
+        ('std_msgs/msg/Thing', 'not installed'),
+        ('std_msgs/String', 'expected package/msg/Name'),
+    ):
+        with pytest.raises(UnknownTypeError, match=told):
+            message_class(name)
+
+
+def test_definitions_come_from_the_installed_files_too():
+    definitions = Definitions()
+    names = ['actionlib_msgs/msg/GoalStatusArray', 'actionlib_msgs/msg/GoalStatus']
+    hashes = [definitions.store.hash_rihs01(name) for name in names]
+    for name in names:
+        del definitions.store.fielddefs[name]
+    definitions.learn(names[0])  # and what it is made of
+    assert [definitions.store.hash_rihs01(name) for name in names] == hashes
+    with pytest.raises(UnknownTypeError, match='no definition'):
+        definitions.learn('nobody_msgs/msg/Thing')
+
+
+def test_stamps_are_read_in_either_byte_order():
+    assert header_stamp_ns(b'\0\1\0\0' + struct.pack('<iI', 7, 9)) == 7_000_000_009
+    assert header_stamp_ns(b'\0\0\0\0' + struct.pack('>iI', 7, 9)) == 7_000_000_009
 
 
 @pytest.mark.parametrize(

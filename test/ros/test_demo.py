@@ -16,6 +16,7 @@ import pytest
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_ros.bag_reading import BagError, open_bag
 from offroad_seg_ros.bag_recorder import AtomicBag
+from offroad_seg_ros.camera_topics import CameraTopic
 from offroad_seg_ros.demo_folder import FolderError, result_folder
 from offroad_seg_ros.demo_images import read_images, score
 from offroad_seg_ros.demo_inputs import (
@@ -26,6 +27,7 @@ from offroad_seg_ros.demo_inputs import (
 )
 from offroad_seg_ros.demo_process import isolated_environment
 from offroad_seg_ros.demo_report import table
+from offroad_seg_ros.message_types import Definitions
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
@@ -265,6 +267,24 @@ def test_scores_match_by_camera_and_stamp(tmp_path, taxonomy):
     matrix = score(taxonomy, (tmp_path / 'masks', topics), (tmp_path / 'truth', topics))
     assert matrix.num_pixels == 16  # frame 2 is void
     assert matrix.counts[SKY, SKY] == 16
+
+
+def test_compressed_pictures_are_read_and_broken_ones_left_out(tmp_path):
+    definitions = Definitions()
+    types, kind = definitions.store.types, 'sensor_msgs/msg/CompressedImage'
+    png = cv2.imencode('.png', np.full((4, 6, 3), (10, 20, 30), np.uint8))[1]
+    bag = AtomicBag(tmp_path / 'bag')
+    topic = '/front/image_raw/compressed'
+    connection = definitions.add_connection(bag.writer, topic, kind)
+    for sec, data in ((1, png), (2, png[:20])):
+        header = types['std_msgs/msg/Header'](types['builtin_interfaces/msg/Time'](sec, 0), '')
+        message = types[kind](header, 'png', data)
+        bag.writer.write(connection, sec, definitions.store.serialize_cdr(message, kind))
+    bag.close()
+    assert describe(bag.path).cameras == (CameraTopic('front', topic, 'compressed'),)
+    ((_, stamp_ns, _, pixels),) = read_images(bag.path, [topic])
+    assert stamp_ns == 10**9
+    np.testing.assert_array_equal(pixels, np.full((4, 6, 3), (10, 20, 30)))
 
 
 def test_a_result_folder_is_whole_or_not_there(tmp_path):
