@@ -36,6 +36,8 @@ SHEET_ROWS = 6
 _TILE_WIDTH_PX = 480
 _TEXT_PX = 13
 _BACKGROUND = 24
+_Pictures = dict[tuple[str, int], np.ndarray]
+"""Camera and stamp → picture."""
 
 
 def write_video(
@@ -107,12 +109,31 @@ def write_contact_sheet(
     """
     rows = _choose_rows(stamps)
     columns = _read_columns(demo_input, outputs, rows)
+    tiles, captions = _tiles(rows, columns, taxonomy)
+    if not tiles:
+        return False
+    sheet = contact_sheet(tiles, len(columns), captions, _TILE_WIDTH_PX)
+    width = sheet.shape[1]
+    parts = [
+        _title(title, width),
+        sheet,
+        _legend('traversability cost', legend_entries(taxonomy), width),
+        _legend('classes', class_legend_entries(taxonomy, taxonomy.palette_bgr), width),
+    ]
+    with atomic_path(path) as temporary:
+        cv2.imwrite(str(temporary), np.vstack(parts))
+    return True
+
+
+def _tiles(
+    rows: list[_Row], columns: Mapping[str, _Pictures], taxonomy: Taxonomy
+) -> tuple[list[np.ndarray], list[str]]:
+    """Return the pictures of all rows that are complete enough, and their captions."""
     tiles: list[np.ndarray] = []
     captions: list[str] = []
     for row in rows:
-        pictures = {
-            name: images.get((row.camera, row.stamp_ns)) for name, images in columns.items()
-        }
+        place = row.camera, row.stamp_ns
+        pictures = {name: images.get(place) for name, images in columns.items()}
         if pictures['camera'] is None or pictures['traversability'] is None:
             continue
         for name, picture in pictures.items():
@@ -124,17 +145,7 @@ def write_contact_sheet(
                 picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
             tiles.append(picture)
         captions += [f'{row.camera}, {row.seconds:.1f} s', *list(columns)[1:]]
-    if not tiles:
-        return False
-    sheet = contact_sheet(tiles, len(columns), captions, _TILE_WIDTH_PX)
-    legends = [
-        ('traversability cost', legend_entries(taxonomy)),
-        ('classes', class_legend_entries(taxonomy, taxonomy.palette_bgr)),
-    ]
-    parts = [_title(title, sheet.shape[1]), sheet, *(_legend(*x, sheet.shape[1]) for x in legends)]
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), np.vstack(parts))
-    return True
+    return tiles, captions
 
 
 def _choose_rows(stamps: Mapping[str, list[int]]) -> list[_Row]:
@@ -147,9 +158,6 @@ def _choose_rows(stamps: Mapping[str, list[int]]) -> list[_Row]:
             stamp = ordered[(2 * place + 1) * len(ordered) // (2 * wanted)]
             rows.append(_Row(camera, stamp, (stamp - ordered[0]) / 1e9))
     return rows
-
-
-_Pictures = dict[tuple[str, int], np.ndarray]
 
 
 def _read_columns(demo_input: DemoInput, outputs: Path, rows: list[_Row]) -> dict[str, _Pictures]:
