@@ -1,5 +1,6 @@
 """The node as its own process: outputs over shared memory, and a clean end."""
 
+import json
 import os
 from pathlib import Path
 import signal
@@ -8,7 +9,19 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+from sensor_msgs.msg import CameraInfo
+
+from offroad_seg_core.visualization import overlay
+
+
+def _production_environment():
+    # Checked messages keep the array that is assigned to `data`, unchecked ones copy it: what
+    # robots run is unchecked.
+    environment = os.environ | {'PYTHONUNBUFFERED': '1'}
+    environment.pop('ROS_PYTHON_CHECK_FIELDS', None)
+    return environment
 
 
 class _Process:
@@ -22,7 +35,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {'PYTHONUNBUFFERED': '1'},
+            env=_production_environment(),
         )
         self.output = ''
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -77,6 +90,43 @@ def test_a_working_process_ends_well(run_node, remote_probe, halves, frame, pixe
     assert (pixels_of(reply)[:, :96] == 2).all()
     assert reply.header.stamp.sec == 12
     assert process.end(*signals) == 0
+
+
+def test_every_output_of_a_process_is_seen_by_another(
+    run_node, remote_probe, halves, frame, pixels_of, taxonomy
+):
+    run_node()
+    images = {'mask': 'mono8', 'confidence': 'mono8', 'traversability': 'mono8'}
+    images |= {'overlay': 'bgr8', 'class_colors': 'bgr8'}
+    remote_probe.listen(*images, 'overlay/compressed', 'camera_info')
+    remote_probe.listen_labels()
+    info = CameraInfo(width=192, height=128, k=[100.0, 0.0, 96.0, 0.0, 100.0, 64.0, 0.0, 0.0, 1.0])
+    calibration = remote_probe.node.create_publisher(CameraInfo, 'windshield/camera_info', 1)
+    driver = remote_probe.driver()
+    remote_probe.wait(calibration.get_subscription_count, 'the node to want the calibration')
+    calibration.publish(info)
+    picture = halves(2, 9)
+    for output in (*images, 'overlay/compressed', 'camera_info'):
+        remote_probe.send(driver, frame(picture, sec=33, frame_id='front'), output)
+        calibration.publish(info)
+    remote_probe.wait(lambda: remote_probe.got['label_names'], 'the latched label names')
+    for name, encoding in images.items():
+        message = remote_probe.got[name][-1]
+        assert message.encoding == encoding
+        assert (message.height, message.width) == (128, 192)
+        assert (message.header.stamp.sec, message.header.frame_id) == (33, 'front')
+    mask = pixels_of(remote_probe.got['mask'][-1])
+    assert (mask[:, :96] == 2).all()
+    assert (mask[:, 96:] == 9).all()
+    cost = pixels_of(remote_probe.got['traversability'][-1])
+    np.testing.assert_array_equal(cost, taxonomy.cost_table()[mask])
+    drawn = pixels_of(remote_probe.got['overlay'][-1])
+    np.testing.assert_array_equal(drawn, overlay(picture, cost))
+    colors = pixels_of(remote_probe.got['class_colors'][-1])
+    np.testing.assert_array_equal(colors, taxonomy.palette_bgr[mask])
+    assert list(remote_probe.got['camera_info'][-1].k) == list(info.k)
+    names = json.loads(remote_probe.got['label_names'][-1].data)
+    assert taxonomy.names[0] in json.dumps(names)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['int', 'term'])
