@@ -1,6 +1,6 @@
 """The student against DeepLabV3+ ResNet-101: a label map at 512x896, ten classes, every engine.
 
-    python benchmarks/engine.py [--quick] [--json PATH] [--bundle DIR]
+    python benchmarks/engine.py [--quick] [--json PATH]
 
 Both start from the same 8-bit image and end in a label map of its size, through the product's
 own engines and decoder. DeepLabV3+ is segmentation-models-pytorch's with random weights (they do
@@ -96,7 +96,7 @@ def deeplab_bundle(model: Any, folder: Path) -> Bundle:
         'taxonomy': load_taxonomy('falcon10').to_dict(),
         'input': {'size': SIZE, 'resize': 'stretch', 'mean': MEAN, 'std': STD},
         'models': [{'precision': 'fp32', 'file': 'model.onnx'}],
-        'outputs': {'stride': 1},
+        'outputs': {'stride': 1, 'num_classes': NUM_CLASSES},
     }
     return write_bundle(folder / 'bundle', manifest, {'model.onnx': file})
 
@@ -138,7 +138,7 @@ def main() -> None:
                     engines[model, name, precision] = engine
         times = interleaved_ms(
             {
-                ' '.join(key): lambda e=engine: decoder.label_map(e.run(image).logits[0], classes)
+                ' '.join(key): lambda e=engine: decoder.label_map(e.run(image), classes)
                 for key, engine in engines.items()
             },
             rounds=3 if options.quick else 20,

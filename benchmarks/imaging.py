@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from report import arguments, finish, interleaved_ms
 
-from offroad_seg_core.inference.bundle import InputSpec
+from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.inference.preprocess import Geometry, Normalizer, Preprocessor
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.taxonomy import load_taxonomy

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -16,18 +15,9 @@ import time
 from typing import Any
 
 from offroad_seg_core.files import atomic_path
+from offroad_seg_core.provenance import cpu_flags, cpu_name, git_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = (
-    'numpy',
-    'opencv-python-headless',
-    'onnxruntime',
-    'openvino',
-    'torch',
-    'segmentation-models-pytorch',
-    'ros-rclpy',
-    'ros-fastrtps',
-)
 CPU_FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
 
 
@@ -55,42 +45,18 @@ def interleaved_ms(
 
 def machine() -> dict[str, Any]:
     """Describe this machine."""
-    cpu_info = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').exists() else ''
-    facts = {
-        key.strip(): value.strip()
-        for key, _, value in (line.partition(':') for line in cpu_info.splitlines())
-    }
-    flags = set(facts.get('flags', '').split())
     gpus = subprocess.run(
         'nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true',
         shell=True, capture_output=True, text=True,
     )  # fmt: skip
     return {
-        'cpu': facts.get('model name', platform.processor()),
+        'cpu': cpu_name(),
         'cores': len(os.sched_getaffinity(0)),
         'memory_gib': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30),
-        'features': [name for name in CPU_FEATURES if name in flags],
+        'features': [name for name in CPU_FEATURES if name in cpu_flags()],
         'gpu': gpus.stdout.strip() or None,
         'system': f'{platform.system()} {platform.machine()}',
     }
-
-
-def versions() -> dict[str, str]:
-    """Return Python's version and those of the packages that matter."""
-    found = {'python': platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _commit() -> str:
-    described = subprocess.run(
-        ['git', 'describe', '--always', '--dirty'], cwd=ROOT, capture_output=True, text=True
-    )
-    return described.stdout.strip() or 'unknown'
 
 
 def finish(
@@ -109,7 +75,7 @@ def finish(
         'quick': options.quick,
         'machine': here,
         'versions': versions(),
-        'commit': _commit(),
+        'commit': git_commit(),
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'rows': rows,
         'ratios': {key: round(value, 4) for key, value in ratios.items()},

@@ -78,7 +78,7 @@ def make_palette_bundle() -> Callable[..., Path]:
                 **spec,
             },
             'models': [{'precision': 'fp32', 'file': 'model.onnx'}],
-            'outputs': {'stride': stride},
+            'outputs': {'stride': stride, 'num_classes': taxonomy.num_classes},
         }
         write_bundle(path, manifest, {'model.onnx': model})
         return path

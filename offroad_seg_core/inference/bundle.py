@@ -5,7 +5,8 @@
       model.onnx        one ONNX file per precision
 
 A bundle is verified when it is loaded: format version, SHA-256 of every file, paths that stay
-inside the folder, a taxonomy that fits the outputs. It is written as a whole or not at all.
+inside the folder, a taxonomy that fits the outputs. It is written beside its place and then
+renamed into it, never file by file.
 """
 
 from __future__ import annotations
@@ -13,129 +14,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 import shutil
-from typing import Any, Literal
+from typing import Any
 import uuid
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 import yaml
 
 from offroad_seg_core.files import sha256_of, sync
+from offroad_seg_core.inference.manifest import BUNDLE_FORMAT_VERSION, MANIFEST_NAME, Manifest
 from offroad_seg_core.taxonomy import Taxonomy
-
-BUNDLE_FORMAT_VERSION: Literal[1] = 1
-MANIFEST_NAME = 'manifest.yaml'
-
-Precision = Literal['fp32', 'fp16', 'bf16', 'int8']
 
 
 class BundleError(ValueError):
     """A bundle is missing, damaged, of another version, or inconsistent."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra='forbid', frozen=True)
-
-
-class InputSpec(_Strict):
-    """What the network wants to see."""
-
-    size: tuple[int, int]
-    """Network input (height, width), px."""
-    resize: Literal['letterbox', 'stretch'] = 'letterbox'
-    """`letterbox` keeps the aspect ratio and pads right and bottom; `stretch` fills the input."""
-    color_order: Literal['rgb', 'bgr'] = 'rgb'
-    mean: tuple[float, float, float]
-    """Subtracted from 0–255 values, in `color_order`."""
-    std: tuple[float, float, float]
-    """Divides afterwards, in `color_order`."""
-    stride: int = Field(default=32, ge=1)
-    """Height and width of any input must be multiples of this."""
-
-    @field_validator('std')
-    @classmethod
-    def _positive(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(std) <= 0:
-            raise ValueError(f'got std {std}, expected values above 0')
-        return std
-
-    @model_validator(mode='after')
-    def _fits_stride(self) -> InputSpec:
-        if min(self.size) <= 0 or any(side % self.stride for side in self.size):
-            fixed = tuple(max(1, -(-side // self.stride)) * self.stride for side in self.size)
-            raise ValueError(
-                f'got input size {self.size}, expected multiples of stride {self.stride}; '
-                f'fix: {fixed}'
-            )
-        return self
-
-
-class ModelFile(_Strict):
-    """One ONNX file and the precision its graph computes in."""
-
-    precision: Precision
-    file: str
-
-
-class OutputSpec(_Strict):
-    """What comes out: logits ``(N, C, height / stride, width / stride)``."""
-
-    kind: Literal['logits'] = 'logits'
-    stride: int = Field(ge=1)
-
-
-class Architecture(_Strict):
-    """The model of `offroad_seg_core.models` whose weights the ONNX file holds."""
-
-    name: str
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-
-
-class Manifest(_Strict):
-    """The content of manifest.yaml."""
-
-    format_version: Literal[1] = BUNDLE_FORMAT_VERSION
-    name: str = Field(min_length=1)
-    taxonomy: dict[str, Any]
-    input: InputSpec
-    models: tuple[ModelFile, ...] = Field(min_length=1)
-    outputs: OutputSpec
-    architecture: Architecture | None = None
-    suppressed_classes: tuple[str, ...] = ()
-    """Classes that are never output, by name."""
-    metrics: dict[str, Any] = Field(default_factory=dict)
-    provenance: dict[str, Any] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict)
-    """Relative file name → SHA-256."""
-
-    @field_validator('files')
-    @classmethod
-    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
-        for name in files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or '..' in path.parts or '\\' in name or name == MANIFEST_NAME:
-                raise ValueError(
-                    f'got file name {name!r}, expected a relative path inside the bundle folder'
-                )
-        return files
-
-    @model_validator(mode='after')
-    def _consistent(self) -> Manifest:
-        missing = [model.file for model in self.models if model.file not in self.files]
-        if missing:
-            raise ValueError(f'models name {missing}, but `files` has no hash for them')
-        precisions = [model.precision for model in self.models]
-        if len(set(precisions)) != len(precisions):
-            raise ValueError(f'got precisions {precisions}, expected each at most once')
-        return self
 
 
 @dataclass(frozen=True)
@@ -273,6 +166,11 @@ def _check_taxonomy(path: Path, manifest: Manifest) -> Taxonomy:
         taxonomy = Taxonomy.from_dict(manifest.taxonomy, origin=str(path / MANIFEST_NAME))
     except ValueError as error:
         raise BundleError(str(error)) from error
+    if taxonomy.num_classes != manifest.outputs.num_classes:
+        raise BundleError(
+            f'{path}: the model outputs {manifest.outputs.num_classes} classes, but its taxonomy '
+            f'{taxonomy.name} has {taxonomy.num_classes}; fix: export with the training taxonomy'
+        )
     unknown = [name for name in manifest.suppressed_classes if name not in taxonomy.names]
     if unknown:
         raise BundleError(

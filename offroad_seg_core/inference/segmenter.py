@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 import logging
 from pathlib import Path
 import time
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from offroad_seg_core.inference.bundle import Bundle, BundleError
 from offroad_seg_core.inference.decode import Decoder
-from offroad_seg_core.inference.engines import Engine, create_engine, warm_up
+from offroad_seg_core.inference.engines import Engine, EngineOutput, create_engine, warm_up
 from offroad_seg_core.inference.preprocess import (
     CameraView,
     Geometry,
@@ -25,86 +23,17 @@ from offroad_seg_core.inference.preprocess import (
     restore,
 )
 from offroad_seg_core.inference.prior import allowed_classes
+from offroad_seg_core.inference.result import (
+    SegmentationResult,
+    SegmenterOptions,
+    Timings,
+)
 from offroad_seg_core.inference.tta import TTA_VIEWS, ViewRunner, scaled_size
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
 log = logging.getLogger(__name__)
 
 UPRIGHT = CameraView()
-
-
-@dataclass(frozen=True)
-class SegmenterOptions:
-    """What can be changed between two frames."""
-
-    tta: str = 'off'
-    """`off`, `flip`, `flip_scales`, or `auto`: as many views as fit `deadline_ms`."""
-    deadline_ms: float = 100.0
-    """From the frame's receipt to its labels; only `tta: auto` looks at it."""
-    absent_classes: tuple[str, ...] = ()
-    """Classes declared not to occur at this site, by name."""
-    confidence_threshold: float = 0.0
-    """Pixels less confident than this (0–1) become 255."""
-    cost_overrides: Mapping[str, int] = field(default_factory=dict)
-    """Class name → traversability cost for this robot."""
-    output_size: Literal['camera', 'engine'] | tuple[int, int] = 'camera'
-    """The camera's size, the size the network saw (no upsampling), or (height, width)."""
-
-    def __post_init__(self) -> None:
-        if self.tta not in TTA_VIEWS:
-            raise ValueError(f'got tta {self.tta!r}, expected one of {list(TTA_VIEWS)}')
-        if not 0.0 <= self.confidence_threshold <= 1.0:
-            raise ValueError(
-                f'got confidence_threshold {self.confidence_threshold}, expected 0 to 1'
-            )
-        if self.deadline_ms <= 0:
-            raise ValueError(f'got deadline_ms {self.deadline_ms}, expected above 0')
-        if self.output_size not in ('camera', 'engine') and (
-            isinstance(self.output_size, str)
-            or len(self.output_size) != 2
-            or min(self.output_size) < 1
-        ):
-            raise ValueError(
-                f'got output_size {self.output_size!r}, expected camera, engine or (height, width)'
-            )
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Where one frame's time went, ms on a steady clock."""
-
-    preprocess_ms: float
-    engine_ms: float
-    decode_ms: float
-    passes: int
-    """Views that the engine ran."""
-
-    @property
-    def total_ms(self) -> float:
-        """Everything together."""
-        return self.preprocess_ms + self.engine_ms + self.decode_ms
-
-
-@dataclass(frozen=True)
-class SegmentationResult:
-    """One frame's answer; all maps are ``(H, W)`` uint8 of the same size."""
-
-    label_map: NDArray[np.uint8]
-    """Class ids, 255 where nothing is known."""
-    confidence_u8: NDArray[np.uint8] | None
-    """Probability of the label, 0–255 for 0–1; 0 where the label is 255. None if not wanted."""
-    cost_table: NDArray[np.uint8]
-    """``(256,)`` uint8: class id → cost."""
-    timings: Timings
-
-    @property
-    def cost(self) -> NDArray[np.uint8]:
-        """Traversability cost 0 (free) to 254 (lethal), 255 unknown; computed when asked for."""
-        return self.write_cost(None)
-
-    def write_cost(self, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """Compute the cost into ``out`` (same shape, uint8) and return it."""
-        return cv2.LUT(self.label_map, self.cost_table, dst=out)
 
 
 class Segmenter:
@@ -118,8 +47,13 @@ class Segmenter:
         self._spec = bundle.manifest.input
         self._preprocessor = Preprocessor(self._spec)
         self._decoder = Decoder(self._spec.size)
-        self._views = ViewRunner(self._run_engine, self._spec.stride)
-        self._ego: dict[tuple[int, tuple[int, int]], NDArray[np.bool_]] = {}
+        self._is_fused = bundle.manifest.outputs.kind == 'labels'
+        self._has_confidence = not self._is_fused or bundle.manifest.outputs.has_confidence
+        self._views = ViewRunner(self._run_logits, self._spec.stride)
+        self._ego: dict[
+            tuple[int, tuple[int, int]], tuple[NDArray[np.bool_], NDArray[np.bool_]]
+        ] = {}
+        self._decode_ms = 0.0
         self._warm_sizes = {self._spec.size}
         self.options = options or SegmenterOptions()
 
@@ -144,6 +78,7 @@ class Segmenter:
     @options.setter
     def options(self, options: SegmenterOptions) -> None:
         absent = (*self.bundle.manifest.suppressed_classes, *options.absent_classes)
+        self._check_needs(options, absent)
         classes = allowed_classes(self.bundle.taxonomy, absent)
         table = self.bundle.taxonomy.cost_table(options.cost_overrides)
         # One assignment, because another thread may be inside segment().
@@ -165,7 +100,7 @@ class Segmenter:
             image: uint8 ``(H, W, 3)``, ``(H, W, 4)`` or ``(H, W)``; rows may be padded.
             color_order: `bgr`, `rgb`, `bgra`, `rgba` or `mono`.
             view: how the camera is mounted.
-            want_confidence: also compute the confidence.
+            want_confidence: also compute the confidence, where the model gives one.
             elapsed_ms: time since the frame's receipt, for `tta: auto`.
             out: uint8 array of the output's size for the label map.
 
@@ -180,30 +115,26 @@ class Segmenter:
         geometry = Geometry.fit(image.shape[:2], view.rotation_deg, self._spec)
         images = self._preprocessor.prepare(image, color_order, geometry)
         prepared = time.perf_counter()
-        spent_ms = elapsed_ms + (prepared - started) * 1e3
-        logits, passes = self._views(images, options.tta, options.deadline_ms - spent_ms)
+        spent_ms = elapsed_ms + (prepared - started) * 1e3 + self._decode_ms
+        output, passes = self._run(images, options.tta, options.deadline_ms - spent_ms)
         inferred = time.perf_counter()
 
         size = _output_size(options.output_size, geometry)
-        label_map = restore(
-            self._decoder.label_map(logits, classes), geometry, size, cv2.INTER_NEAREST_EXACT, out
-        )
+        labels = self._decoder.label_map(output, classes)
+        label_map = restore(labels, geometry, size, cv2.INTER_NEAREST_EXACT, out)
         confidence = None
-        if want_confidence or options.confidence_threshold:
-            confidence = restore(
-                self._decoder.confidence_u8(logits, classes), geometry, size, cv2.INTER_LINEAR
-            )
+        if (want_confidence or options.confidence_threshold) and self._has_confidence:
+            sure = self._decoder.confidence_u8(output, classes)
+            confidence = restore(sure, geometry, size, cv2.INTER_LINEAR)
             _blank_unsure(label_map, confidence, options.confidence_threshold)
         if view.ego_mask is not None:
             ego = self._ego_at(view.ego_mask, image.shape[:2], size)
             label_map[ego] = IGNORE_INDEX
             if confidence is not None:
                 confidence[ego] = 0
+        self._decode_ms = (time.perf_counter() - inferred) * 1e3
         timings = Timings(
-            (prepared - started) * 1e3,
-            (inferred - prepared) * 1e3,
-            (time.perf_counter() - inferred) * 1e3,
-            passes,
+            (prepared - started) * 1e3, (inferred - prepared) * 1e3, self._decode_ms, passes
         )
         return SegmentationResult(label_map, confidence, cost_table, timings)
 
@@ -211,11 +142,34 @@ class Segmenter:
         """Free the engine."""
         self.engine.close()
 
-    def _run_engine(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _check_needs(self, options: SegmenterOptions, absent: tuple[str, ...]) -> None:
+        """Refuse what a graph that ends in labels cannot do."""
+        if not self._has_confidence and options.confidence_threshold:
+            raise ValueError(
+                f'{self.bundle.path}: got confidence_threshold {options.confidence_threshold}, '
+                'but its labels come without confidence; fix: 0, or a bundle that outputs logits'
+            )
+        if self._is_fused and (options.tta != 'off' or absent):
+            raise ValueError(
+                f'{self.bundle.path}: got tta {options.tta!r} and absent classes {list(absent)}, '
+                "which need logits, but it outputs labels; fix: tta 'off' and no absent classes, "
+                'or a bundle that outputs logits'
+            )
+
+    def _run(
+        self, images: NDArray[np.uint8], tta: str, remaining_ms: float
+    ) -> tuple[EngineOutput, int]:
+        if self._is_fused:
+            return self.engine.run(images), 1
+        logits, passes = self._views(images, tta, remaining_ms)
+        return EngineOutput(logits[np.newaxis]), passes
+
+    def _run_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits = self.engine.run(images).logits
-        if logits.shape[1] != self.bundle.taxonomy.num_classes:
+        channels = 0 if logits is None else logits.shape[1]
+        if logits is None or channels != self.bundle.taxonomy.num_classes:
             raise BundleError(
-                f'{self.bundle.path}: got {logits.shape[1]} output channels, expected the '
+                f'{self.bundle.path}: got {channels} channels of logits, expected the '
                 f'{self.bundle.taxonomy.num_classes} classes of {self.bundle.taxonomy.name}'
             )
         return logits
@@ -238,13 +192,16 @@ class Segmenter:
             )
         if mask.shape == size:
             return mask
-        key = (id(mask), size)
-        if key not in self._ego:
+        # The mask is kept beside its resized form: a freed array's id may come back.
+        known = self._ego.get((id(mask), size))
+        if known is None or known[0] is not mask:
             resized = cv2.resize(
                 mask.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT
             )
-            self._ego[key] = resized.view(np.bool_)
-        return self._ego[key]
+            if len(self._ego) >= 16:  # an output size that changes with every frame
+                self._ego.clear()
+            known = self._ego[id(mask), size] = (mask, resized.view(np.bool_))
+        return known[1]
 
 
 def _output_size(

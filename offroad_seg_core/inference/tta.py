@@ -119,6 +119,7 @@ class ViewRunner:
             spent_ms = (time.perf_counter() - started) * 1e3
             late = spent_ms + self._expected_ms(view) > remaining_ms
             if mode == 'auto' and merger.count and late:
+                self._forgive(view)
                 break
             before = time.perf_counter()
             merger.add(self._run(make_view(images, view, self._stride))[0], view)
@@ -129,6 +130,12 @@ class ViewRunner:
         # A burst counts at once, a recovery slowly.
         known = self._cost_ms.get(view, cost_ms)
         self._cost_ms[view] = max(cost_ms, 0.8 * known + 0.2 * cost_ms)
+
+    def _forgive(self, view: View) -> None:
+        # A view that is left out is not measured again: without this, one hiccup would switch
+        # it off for good.
+        if view in self._cost_ms:
+            self._cost_ms[view] *= 0.95
 
     def _expected_ms(self, view: View) -> float:
         if view in self._cost_ms:

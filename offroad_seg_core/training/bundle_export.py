@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from offroad_seg_core import provenance
 from offroad_seg_core.config import dump_config
 from offroad_seg_core.inference.bundle import Bundle, write_bundle
 from offroad_seg_core.inference.export import Parity, export_onnx
 from offroad_seg_core.models import create_model
-from offroad_seg_core.training import provenance
 from offroad_seg_core.training.checkpoint import Checkpoint
 
 MODEL_FILE = 'model.onnx'
@@ -53,7 +53,11 @@ def export_checkpoint(
             'taxonomy': checkpoint.taxonomy.to_dict(),
             'input': _input_spec(checkpoint, model),
             'models': [{'precision': 'fp32', 'file': MODEL_FILE}],
-            'outputs': {'kind': 'logits', 'stride': model.stride},
+            'outputs': {
+                'kind': 'logits',
+                'stride': model.stride,
+                'num_classes': checkpoint.taxonomy.num_classes,
+            },
             'architecture': architecture,
             'metrics': checkpoint.info['scores'],
             'provenance': _provenance(checkpoint, parity, license_name),

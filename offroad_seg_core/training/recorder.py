@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
+from offroad_seg_core import provenance
 from offroad_seg_core.config import dump_config
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.metrics.segmentation import SegmentationScores, segmentation_scores
 from offroad_seg_core.taxonomy import Taxonomy
-from offroad_seg_core.training import provenance
 from offroad_seg_core.training.checkpoint import FORMAT_VERSION, KEY
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.task import SegmentationTask

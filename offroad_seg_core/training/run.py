@@ -22,11 +22,11 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.losses import inverse_sqrt_weights
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.segmentation import SegmentationScores
+from offroad_seg_core.provenance import computes_bf16
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 from offroad_seg_core.training.checkpoint import initialize_from, load_checkpoint
 from offroad_seg_core.training.config import Precision, TrainConfig
 from offroad_seg_core.training.lightning_import import lightning
-from offroad_seg_core.training.provenance import cpu_flags
 from offroad_seg_core.training.recorder import Recorder
 from offroad_seg_core.training.task import SegmentationTask
 
@@ -79,7 +79,7 @@ def resolve_precision(precision: Precision) -> Precision:
         return precision
     if torch.cuda.is_available():
         return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
-    return 'bf16' if cpu_flags() & {'avx512_bf16', 'amx_bf16'} else 'fp32'
+    return 'bf16' if computes_bf16() else 'fp32'
 
 
 def fast_dev_run(config: TrainConfig) -> TrainConfig:

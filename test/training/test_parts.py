@@ -9,6 +9,7 @@ import torch
 from offroad_seg_core.config import ConfigError, load_config
 from offroad_seg_core.datasets.procedural import WorldConfig
 from offroad_seg_core.models import create_model
+from offroad_seg_core.provenance import config_sha256
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.ema import update_average
 from offroad_seg_core.training.optim import (
@@ -16,7 +17,6 @@ from offroad_seg_core.training.optim import (
     build_optimizer,
     learning_rate_factor,
 )
-from offroad_seg_core.training.provenance import config_sha256
 from offroad_seg_core.world import DEMO_SEED
 
 ROOT = Path(__file__).parents[2]

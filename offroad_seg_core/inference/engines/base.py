@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-import os
 from pathlib import Path
 import time
 from typing import Protocol, runtime_checkable
@@ -40,13 +40,25 @@ class EngineInfo:
 class EngineOutput:
     """One batch's result; the arrays are valid until the engine runs again."""
 
-    logits: NDArray[np.float32]
+    logits: NDArray[np.float32] | None = None
     """Unnormalised scores ``(N, C, h, w)`` float32, at the input's size over the output stride."""
+    label_map: NDArray[np.uint8] | None = None
+    """Instead, from a graph that ends in the argmax: class ids ``(N, h, w)`` uint8."""
+    confidence: NDArray[np.float32] | None = None
+    """Probability of the label ``(N, h, w)`` float32, where such a graph also gives it."""
+
+    @classmethod
+    def of(cls, kind: str, arrays: Sequence[NDArray]) -> EngineOutput:
+        """Sort a graph's outputs by what the bundle says they are (OutputSpec.kind)."""
+        if kind == 'logits':
+            return cls(logits=arrays[0])
+        confidence = arrays[1] if len(arrays) > 1 else None
+        return cls(label_map=arrays[0].astype(np.uint8, copy=False), confidence=confidence)
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Maps a batch of 8-bit images to logits. Engines are used from one thread at a time."""
+    """Maps a batch of 8-bit images to logits or labels; used from one thread at a time."""
 
     info: EngineInfo
 
@@ -76,8 +88,3 @@ def has_nvidia_gpu() -> bool:
     """Tell whether an NVIDIA GPU is in this machine (a Jetson's too), usable or not."""
     signs = ('/dev/nvidia0', '/dev/nvhost-ctrl-gpu', '/dev/nvgpu', '/proc/driver/nvidia/gpus')
     return any(Path(sign).exists() for sign in signs)
-
-
-def available_threads() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -37,7 +37,8 @@ class OnnxRuntimeEngine:
             )
         except Exception as error:  # the binding raises a dozen unrelated types
             raise EngineError(f'ONNX Runtime cannot load {file}: {error}') from error
-        channels = session.get_outputs()[0].shape[1]
+        self._kind = bundle.manifest.outputs.kind
+        channels = session.get_outputs()[0].shape[1] if self._kind == 'logits' else 0
         self.info = EngineInfo(
             'onnxruntime',
             precision,
@@ -55,10 +56,10 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise EngineError('the engine was closed')
         try:
-            (logits,) = self._session.run(None, {self._input_name: self._normalize(images)})
+            outputs = self._session.run(None, {self._input_name: self._normalize(images)})
         except Exception as error:  # the binding raises a dozen unrelated types
             raise EngineError(f'ONNX Runtime failed on {images.shape}: {error}') from error
-        return EngineOutput(logits)
+        return EngineOutput.of(self._kind, outputs)
 
     def close(self) -> None:
         """See Engine.close."""

@@ -41,13 +41,14 @@ class OpenVinoEngine:
             model = self._core.read_model(file)
         except RuntimeError as error:
             raise EngineError(f'OpenVINO cannot read {file}: {error}') from error
+        self._kind = bundle.manifest.outputs.kind
         channels = model.output(0).get_partial_shape()[1]
         self.info = EngineInfo(
             'openvino',
             precision,
             'cpu',
             openvino.__version__.split('-')[0],
-            channels.get_length() if channels.is_static else 0,
+            channels.get_length() if self._kind == 'logits' and channels.is_static else 0,
         )
         self._model = _with_normalization(openvino, model, bundle)
         self._config = {
@@ -61,9 +62,13 @@ class OpenVinoEngine:
         """See Engine.run. A new input shape is compiled once (about a second)."""
         if self._core is None:
             raise EngineError('the engine was closed')
-        request = self._requests.get(images.shape) or self._compile(images.shape)
-        request.infer({0: images}, share_inputs=True)
-        return EngineOutput(request.get_output_tensor(0).data)
+        try:
+            request = self._requests.get(images.shape) or self._compile(images.shape)
+            request.infer({0: images}, share_inputs=True)
+        except RuntimeError as error:
+            raise EngineError(f'OpenVINO failed on {images.shape}: {error}') from error
+        outputs = [request.get_output_tensor(i).data for i in range(len(self._model.outputs))]
+        return EngineOutput.of(self._kind, outputs)
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
         if len(self._requests) >= MAX_SHAPES:
@@ -92,5 +97,6 @@ def _with_normalization(openvino: Any, model: Any, bundle: Bundle) -> Any:
     steps.input().model().set_layout(openvino.Layout('NCHW'))
     steps.input().preprocess().convert_element_type(openvino.Type.f32)
     steps.input().preprocess().mean(list(spec.mean)).scale(list(spec.std))
-    steps.output().tensor().set_element_type(openvino.Type.f32)
+    if bundle.manifest.outputs.kind == 'logits':
+        steps.output().tensor().set_element_type(openvino.Type.f32)
     return steps.build()

@@ -14,6 +14,7 @@ from offroad_seg_core.inference.engines.base import (
     EngineOutput,
     EngineUnavailableError,
 )
+from offroad_seg_core.provenance import computes_bf16
 
 
 class TorchEngine:
@@ -23,10 +24,10 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, precision: str, num_threads: int) -> None:
         architecture = bundle.manifest.architecture
-        if architecture is None:
+        if architecture is None or bundle.manifest.outputs.kind != 'logits':
             raise EngineError(
-                f'{bundle.path}: the manifest names no architecture, so PyTorch cannot rebuild '
-                'the model; fix: choose engine onnxruntime or openvino'
+                f'{bundle.path}: the manifest names no architecture that ends in logits, so '
+                'PyTorch cannot rebuild the model; fix: choose engine onnxruntime or openvino'
             )
         try:
             import torch
@@ -39,7 +40,11 @@ class TorchEngine:
             ) from error
         on_gpu = torch.cuda.is_available()
         if precision == 'fp16' and not on_gpu:
-            raise EngineUnavailableError('fp16 needs a GPU; fix: precision fp32 or bf16')
+            raise EngineUnavailableError('fp16 needs a GPU; fix: precision fp32')
+        if precision == 'bf16' and not on_gpu and not computes_bf16():
+            raise EngineUnavailableError(
+                'this processor has no bfloat16 arithmetic; fix: precision fp32'
+            )
         if num_threads:
             torch.set_num_threads(num_threads)
         self._torch = torch

@@ -112,9 +112,16 @@ def test_garbage_manifest(folder):
         Bundle.load(folder)
 
 
+def test_taxonomy_that_does_not_fit_the_declared_outputs(folder):
+    edit(folder, taxonomy=load_taxonomy('falcon7').to_dict())
+    with pytest.raises(BundleError, match=r'outputs 10 classes.*has 7'):
+        Bundle.load(folder)
+
+
 @pytest.mark.parametrize('name', ['onnxruntime', 'openvino'])
 def test_taxonomy_that_does_not_fit_the_model(folder, name):
-    edit(folder, taxonomy=load_taxonomy('falcon7').to_dict())
+    taxonomy = load_taxonomy('falcon7').to_dict()
+    edit(folder, taxonomy=taxonomy, outputs={'stride': 8, 'num_classes': 7})
     with pytest.raises(BundleError, match=r'outputs 10 classes.*has 7'):
         create_engine(Bundle.load(folder), name, 'fp32')
 

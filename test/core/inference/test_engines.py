@@ -9,6 +9,7 @@ import pytest
 
 from offroad_seg_core.inference import engines
 from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.decode import Decoder
 from offroad_seg_core.inference.engines import (
     ENGINES,
     Engine,
@@ -137,23 +138,31 @@ def test_torch_needs_an_architecture(bundle):
 
 
 def test_decoder_equals_argmax_of_upsampled_logits():
-    from offroad_seg_core.inference.decode import Decoder
-
     logits = np.random.default_rng(1).normal(size=(7, 9, 13)).astype(np.float32)
     up = np.stack([cv2.resize(plane, (104, 72)) for plane in logits])
-    decoder = Decoder((72, 104))
-    np.testing.assert_array_equal(decoder.label_map(logits, range(7)), up.argmax(axis=0))
+    output, decoder = EngineOutput(logits[np.newaxis]), Decoder((72, 104))
+    np.testing.assert_array_equal(decoder.label_map(output, range(7)), up.argmax(axis=0))
     some = (1, 4, 6)
     np.testing.assert_array_equal(
-        decoder.label_map(logits, some), np.array(some)[up[list(some)].argmax(axis=0)]
+        decoder.label_map(output, some),
+        np.array(some)[up[list(some)].argmax(axis=0)],
     )
 
 
-def test_confidence_by_hand():
-    from offroad_seg_core.inference.decode import Decoder
+def test_a_graph_may_end_in_labels():
+    labels = np.array([[[3, 250], [1, 0]]], np.int64)
+    output = EngineOutput.of('labels', [labels, np.full((1, 2, 2), 0.5, np.float32)])
+    decoder = Decoder((4, 4))
+    expected = labels[0].repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(decoder.label_map(output, ()), expected)
+    assert np.unique(decoder.confidence_u8(output, ())).tolist() == [128]
+    with pytest.raises(ValueError, match='without confidence'):
+        decoder.confidence_u8(EngineOutput.of('labels', [labels]), ())
 
+
+def test_confidence_by_hand():
     logits = np.zeros((4, 2, 2), np.float32)
     logits[2] = np.log(5.0)  # softmax 5 / 8; without class 3: 5 / 7
-    decoder = Decoder((2, 2))
-    assert decoder.confidence_u8(logits, range(4)).tolist() == [[159, 159]] * 2
-    assert decoder.confidence_u8(logits, (0, 1, 2)).tolist() == [[182, 182]] * 2
+    output, decoder = EngineOutput(logits[np.newaxis]), Decoder((2, 2))
+    assert decoder.confidence_u8(output, range(4)).tolist() == [[159, 159]] * 2
+    assert decoder.confidence_u8(output, (0, 1, 2)).tolist() == [[182, 182]] * 2

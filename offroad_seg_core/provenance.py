@@ -13,7 +13,17 @@ from typing import Any
 
 from offroad_seg_core.config import dump_config
 
-_PACKAGES = ('torch', 'lightning', 'numpy', 'opencv-python-headless')
+_PACKAGES = (
+    'torch',
+    'lightning',
+    'numpy',
+    'opencv-python-headless',
+    'onnxruntime',
+    'openvino',
+    'segmentation-models-pytorch',
+    'ros-rclpy',
+    'ros-fastrtps',
+)
 
 
 def git_commit() -> str:
@@ -53,9 +63,14 @@ def cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     for line in text.splitlines():
-        if line.startswith('flags'):
+        if line.startswith(('flags', 'Features')):  # x86, ARM
             return frozenset(line.partition(':')[2].split())
     return frozenset()
+
+
+def computes_bf16() -> bool:
+    """Tell whether the processor has bfloat16 arithmetic."""
+    return bool(cpu_flags() & {'avx512_bf16', 'amx_bf16', 'bf16'})
 
 
 def cpu_name() -> str:
