@@ -10,7 +10,7 @@ help:  ## Show the targets.
 
 demo:  ## Drive, segment and look at the result (BAG=path, IMAGES=folder, ENGINE=name, OUTPUT=folder).
 	@$(INSTALL) .venv-demo core replay ros
-	@.venv-demo/bin/python -m offroad_seg_ros.demo --output $(or $(OUTPUT),demo_output) \
+	@.venv-demo/bin/python -m offroad_seg_ros.demo --output '$(or $(OUTPUT),demo_output)' \
 		$(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') \
 		$(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(ENGINE),--engine '$(ENGINE)')
 

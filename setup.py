@@ -46,7 +46,7 @@ setup(
     python_requires='>=3.10',
     # Loose on purpose: on a ROS machine NumPy and OpenCV are the distribution's. The pinned sets
     # that were tested together are in requirements/.
-    install_requires=['numpy>=1.21', 'PyYAML', 'pydantic>=2', 'onnxruntime', 'openvino']
+    install_requires=['numpy>=1.21', 'PyYAML', 'pydantic>=2', 'onnxruntime', 'openvino', 'rosbags']
     + ([] if find_spec('cv2') else ['opencv-python-headless']),
     extras_require={'test': requirements('dev'), 'train': requirements('train')},
     data_files=[
@@ -62,8 +62,6 @@ setup(
             'bag_player = offroad_seg_ros.bag_player:main',
             'bag_recorder = offroad_seg_ros.bag_recorder:main',
             'segmentation_node = offroad_seg_ros.segmentation_node:main',
-            'bag_player = offroad_seg_ros.bag_player:main',
-            'bag_recorder = offroad_seg_ros.bag_recorder:main',
         ],
     },
 )

@@ -39,9 +39,10 @@ def naive_colourise(label_map: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 def naive_overlay(image: np.ndarray, label_map: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Float blend; unknown pixels keep the image."""
-    blended = (1 - ALPHA) * image.astype(np.float32) + ALPHA * palette[label_map]
-    blended[label_map == 255] = image[label_map == 255]
-    return blended.round().astype(np.uint8)
+    colour = palette[label_map].astype(np.float32)
+    blended = image.astype(np.float32) * (1 - ALPHA) + colour * ALPHA
+    known = (label_map != 255)[:, :, np.newaxis]
+    return np.where(known, blended.round().astype(np.uint8), image)
 
 
 def blobs(rng: np.random.Generator, num_classes: int) -> np.ndarray:

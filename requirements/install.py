@@ -19,7 +19,7 @@ import sys
 import time
 
 FOLDER = Path(__file__).resolve().parent
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON, NEWEST_WHEELS = (3, 10), (3, 13)
 
 
 def sourced_ros() -> str | None:
@@ -66,10 +66,15 @@ def pip_arguments(python: Path, sets: list[str], distro: str | None) -> list[str
     return wanted
 
 
-def stamp_of(sets: list[str], distro: str | None) -> str:
+def stamp_of(arguments: list[str], distro: str | None) -> str:
     """Return what identifies an environment's content."""
-    digest = hashlib.sha256(f'{sys.version} {distro} {sets}'.encode())
-    for path in sorted(FOLDER.glob('*.*')):
+    digest = hashlib.sha256(f'{sys.version} {distro} {arguments}'.encode())
+    sources = [
+        *sorted(FOLDER.glob('*.*')),
+        FOLDER.parent / 'setup.py',
+        FOLDER.parent / 'package.xml',
+    ]
+    for path in sources:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -88,21 +93,28 @@ def make_environment(folder: Path, distro: str | None) -> Path:
     return folder / 'bin' / 'python'
 
 
+def check_python(distro: str | None) -> None:
+    """End with the fix where this Python is too old, or too new for the ROS wheels."""
+    version = sys.version_info[:2]
+    if version < OLDEST_PYTHON or (distro is None and version > NEWEST_WHEELS):
+        sys.exit(
+            f'got Python {sys.version.split()[0]}, expected 3.10 to 3.13 (newer only with a '
+            'sourced ROS 2 of its own); fix: make demo PYTHON=python3.12'
+        )
+
+
 def main() -> None:
     """Install, unless the stamp says that it is done."""
-    if sys.version_info < OLDEST_PYTHON:
-        sys.exit(
-            f'got Python {sys.version.split()[0]}, expected 3.10 or newer; fix: make PYTHON=…'
-        )
     folder, sets = Path(sys.argv[1]), sys.argv[2:]
     editable = '--editable' in sets
     sets = [name for name in sets if name != '--editable']
     distro = sourced_ros()
-    stamp, stamp_file = stamp_of(sets, distro), folder / '.installed'
+    check_python(distro)
+    stamp, stamp_file = stamp_of(sys.argv[2:], distro), folder / '.installed'
     if stamp_file.is_file() and stamp_file.read_text() == stamp:
         return
     source = f'the sourced ROS 2 {distro}' if distro else 'ROS 2 wheels where needed'
-    print(f'[install] {folder}: {", ".join(sets)} ({source})', flush=True)
+    print(f'[install] {folder}: {", ".join(sets)} ({source}); about a minute …', flush=True)
     started = time.monotonic()
     python = make_environment(folder, distro)
     arguments = pip_arguments(python, sets, distro)
