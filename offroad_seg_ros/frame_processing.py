@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+import re
 import time
 import traceback
 
@@ -18,12 +19,18 @@ from offroad_seg_core.inference.segmenter import SegmentationResult, Segmenter
 from offroad_seg_core.legend import legend_entries
 from offroad_seg_ros.camera_statistics import FrameFacts, FrameTimes
 from offroad_seg_ros.camera_stream import CameraStream, Frame
-from offroad_seg_ros.conversions import CameraImage, image_from_compressed, image_from_message
+from offroad_seg_ros.conversions import (
+    CameraImage,
+    FrameError,
+    image_from_compressed,
+    image_from_message,
+)
 from offroad_seg_ros.outputs import CameraOutputs, Style
 from offroad_seg_ros.params import NodeParams, parse_output_size
 from offroad_seg_ros.throttle import Throttle
 
 FAILURE_REPEAT_S = 5.0
+_NUMBER = re.compile(r'\d+')
 
 
 @dataclass(frozen=True)
@@ -62,16 +69,13 @@ class FrameProcessor:
 
     def process(self, stream: CameraStream, frame: Frame) -> None:
         """Bring one frame to its end and count it; nothing escapes but the process's end."""
-        settings = self._settings
-        if not settings.params.enabled or not self._outputs[stream.name].is_wanted:
-            stream.statistics.finish('skipped_idle')
-            return
-        max_age_ms = settings.params.max_age_ms
-        if max_age_ms and self._age_ms(frame, settings.params.age_source) > max_age_ms:
-            stream.statistics.finish('dropped_stale')
-            return
         try:
-            times, facts = self._serve(stream, frame, settings)
+            outcome = self._reason_to_skip(stream, frame, self._settings)
+            if outcome:
+                stream.statistics.finish(outcome)
+            else:
+                times, facts = self._serve(stream, frame, self._settings)
+                stream.statistics.finish_processed(times, facts)
         except (ValueError, EngineError, cv2.error) as error:
             self._fail(stream, str(error))
         except Exception as error:
@@ -79,15 +83,25 @@ class FrameProcessor:
             # live to serve the next frame. During shutdown publishing fails; nobody wants to know.
             if self._node.context.ok():
                 self._fail(stream, f'{type(error).__name__}: {error}', traceback.format_exc())
-        else:
-            stream.statistics.finish_processed(times, facts)
+
+    def _reason_to_skip(self, stream: CameraStream, frame: Frame, settings: _Settings) -> str:
+        """Return the outcome of a frame that is not worth the engine; empty: it is."""
+        params = settings.params
+        if not params.enabled or not self._outputs[stream.name].is_wanted:
+            return 'skipped_idle'
+        if params.max_age_ms and self._age_ms(frame, params.age_source) > params.max_age_ms:
+            return 'dropped_stale'
+        return ''
 
     def _age_ms(self, frame: Frame, source: str) -> float:
         if source == 'receipt':
             return (time.monotonic() - frame.received_s) * 1e3
-        clock = self._node.get_clock()
-        stamp = Time.from_msg(frame.message.header.stamp, clock_type=clock.clock_type)
-        return (clock.now() - stamp).nanoseconds / 1e6
+        stamp, clock = frame.message.header.stamp, self._node.get_clock()
+        if stamp.sec < 0:
+            fix = 'check the camera driver, or set age_source to receipt'
+            raise FrameError.of('header.stamp', f'{stamp.sec} s', 'a time since 1970', fix)
+        sent = Time.from_msg(stamp, clock_type=clock.clock_type)
+        return (clock.now() - sent).nanoseconds / 1e6
 
     def _serve(
         self, stream: CameraStream, frame: Frame, settings: _Settings
@@ -134,7 +148,8 @@ class FrameProcessor:
 
     def _fail(self, stream: CameraStream, reason: str, details: str = '') -> None:
         stream.statistics.finish('failed', reason)
-        if self._throttle.allows(f'{stream.name} {reason}'):
+        # One fault with numbers that change from frame to frame is still one fault.
+        if self._throttle.allows(f'{stream.name} {_NUMBER.sub("#", reason)}'):
             self._node.get_logger().error(
                 f'camera {stream.name}: frame dropped: {reason}'
                 + (f'\n{details}' if details else '')

@@ -2,6 +2,7 @@
 
 from array import array
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -144,6 +145,39 @@ def test_an_ego_mask_of_another_size_fails_the_frame_with_the_fix(
     driver.publish(frame(halves(0, 0)))
     probe.wait(lambda: statistics.snapshot().counters.failed, 'the failure')
     _assert_matches(r'ego mask of size \(10, 10\).*\(128, 192\)', statistics.snapshot().last_error)
+
+
+def test_a_stamp_before_1970_fails_the_frame_and_not_the_worker(
+    start_node, probe, halves, frame, pixels_of
+):
+    node = start_node(age_source='stamp', max_age_ms=3_600_000.0)
+    probe.listen('mask')
+    driver = probe.driver()
+    statistics = node.node._pipeline.streams['windshield'].statistics
+    now_s = int(time.time())
+    probe.send(driver, frame(halves(GOOD, GOOD), sec=now_s))
+    driver.publish(frame(halves(GOOD, GOOD), sec=-1))
+    probe.wait(lambda: statistics.snapshot().counters.failed == 1, 'the failure')
+    _assert_matches(
+        'header.stamp: got -1 s.*age_source to receipt', statistics.snapshot().last_error
+    )
+    assert (pixels_of(probe.send(driver, frame(halves(GOOD, GOOD), sec=now_s))) == GOOD).all()
+
+
+def test_a_fault_with_changing_numbers_is_logged_once(start_node, probe, halves, frame):
+    node = start_node()
+    probe.listen('mask')
+    driver = probe.driver()
+    probe.send(driver, frame(halves(GOOD, GOOD)))
+    statistics = node.node._pipeline.streams['windshield'].statistics
+    for count in (1, 2, 3):
+        bad = frame(halves(GOOD, GOOD))
+        bad.data = bad.data[: 1000 * count]
+        driver.publish(bad)
+        probe.wait(lambda c=count: statistics.snapshot().counters.failed == c, 'the failure')
+    probe.wait_said('1000 bytes (truncated)')
+    probe.spin(0.2)
+    assert sum('(truncated)' in line for line in probe.log) == 1
 
 
 def _missing(folder):

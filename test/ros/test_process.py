@@ -92,6 +92,30 @@ def test_a_working_process_ends_well(run_node, remote_probe, halves, frame, pixe
     assert process.end(*signals) == 0
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['int', 'term'])
+def test_ended_under_a_flood_of_frames(run_node, remote_probe, halves, frame, number):
+    # The context ends while the worker asks it who subscribes; small frames make it ask often.
+    process = run_node()
+    remote_probe.listen('camera_info')
+    driver = remote_probe.driver()
+    message = frame(halves(2, 7, (8, 8)))
+    flooding = threading.Event()
+    flooding.set()
+
+    def flood():
+        while flooding.is_set():
+            driver.publish(message)
+
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    try:
+        time.sleep(0.5)
+        assert process.end(number) == 0
+    finally:
+        flooding.clear()
+        thread.join()
+
+
 def test_every_output_of_a_process_is_seen_by_another(
     run_node, remote_probe, halves, frame, pixels_of, taxonomy
 ):
