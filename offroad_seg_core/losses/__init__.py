@@ -61,7 +61,7 @@ class LossConfig:
     """What is minimised.
 
     Attributes:
-        terms: The summands.
+        terms: The summands, each loss once: its name is the name of its value.
         auxiliary_weight: Factor of the same sum on the auxiliary head's logits (0.4 in DDRNet).
         class_weights: One factor a class; empty for none; ``'inverse_sqrt'`` for
             1 / sqrt(share of the class in the training set), mean 1, at most ``max_class_weight``.
@@ -77,6 +77,13 @@ class LossConfig:
         """Check the terms and the rule for class weights."""
         if not self.terms:
             raise ValueError('terms is empty, expected one loss or more')
+        names = [term.name for term in self.terms]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f'terms has {", ".join(repeated)} more than once, expected every loss once; '
+                'add their weights up in one term'
+            )
         if isinstance(self.class_weights, str) and self.class_weights != 'inverse_sqrt':
             raise ValueError(
                 f'class_weights is {self.class_weights!r}, expected a list or inverse_sqrt'

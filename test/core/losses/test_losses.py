@@ -162,6 +162,10 @@ class TestSum:
             ({'terms': [{'name': 'dyce'}]}, r'no loss is named .dyce.; expected one of cross_ent'),
             ({'terms': [{'name': 'dice', 'options': {'gamma': 2}}]}, 'has no option gamma'),
             ({'terms': []}, 'terms is empty'),
+            (
+                {'terms': [{'name': 'dice'}, {'name': 'cross_entropy'}, {'name': 'dice'}]},
+                'terms has dice more than once, expected every loss once; add their weights up',
+            ),
             ({'class_weights': 'balanced'}, 'expected a list or inverse_sqrt'),
             ({'terms': [{'name': 'dice', 'weight': -1}]}, r'terms\.0\.weight'),
         ],
