@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from offroad_seg_core.datasets.frames import FrameSet
-from offroad_seg_core.datasets.transforms import AugmentConfig, augment, fit_view
+from offroad_seg_core.datasets.transforms import AugmentConfig, augment
+from offroad_seg_core.inference.manifest import InputSpec
+from offroad_seg_core.inference.preprocess import Geometry, Preprocessor
 
 Key = tuple[int, int]  # (epoch, index of the frame)
 
@@ -22,12 +24,13 @@ class TrainingViews(Dataset):
         self,
         frames: FrameSet,
         crop_size: tuple[int, int],
-        input_size: tuple[int, int],
+        spec: InputSpec,
         config: AugmentConfig,
         seed: int,
     ) -> None:
         self.frames = frames
-        self._sizes = (crop_size, input_size)
+        self._crop_size = crop_size
+        self._spec = spec
         self._config = config
         self._seed = seed
 
@@ -38,17 +41,22 @@ class TrainingViews(Dataset):
         """Return ``image`` (H, W, 3) uint8 RGB and ``target`` (H, W) int64 of crop size."""
         epoch, index = key
         rng = np.random.default_rng((self._seed, epoch, index))
-        image, labels = augment(*self.frames.read(index), *self._sizes, self._config, rng)
+        image, labels = augment(
+            *self.frames.read(index), self._crop_size, self._spec, self._config, rng
+        )
         return {'image': torch.from_numpy(image), 'target': torch.from_numpy(labels).long()}
 
 
 class ValidationViews(Dataset):
-    """Whole frames as the robot's network sees them, with labels at their own resolution."""
+    """Whole frames as the robot's network sees them, with labels at their own resolution.
 
-    def __init__(self, frames: FrameSet, input_size: tuple[int, int], multiple: int) -> None:
+    The robot's own preprocessing makes them: resized to fit, padded with the mean colour.
+    """
+
+    def __init__(self, frames: FrameSet, spec: InputSpec) -> None:
         self.frames = frames
-        self._input_size = input_size
-        self._multiple = multiple
+        self._spec = spec
+        self._preprocessor = Preprocessor(spec)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -56,14 +64,16 @@ class ValidationViews(Dataset):
     def __getitem__(self, index: int) -> dict[str, object]:
         """Return one frame.
 
-        ``image`` is (h, w, 3) uint8, ``content_size`` the (height, width) of the frame in it,
-        ``target`` (H, W) uint8 and ``environment`` a name.
+        ``image`` is (h, w, 3) uint8 of the network's input size, ``content_size`` the (height,
+        width) of the frame in its upper left corner, ``target`` (H, W) uint8 and ``environment``
+        a name.
         """
         image, label_map = self.frames.read(index)
-        view, content_size = fit_view(image, self._input_size, self._multiple)
+        geometry = Geometry.fit(image.shape[:2], 0, self._spec)
+        view = self._preprocessor.prepare(image, 'rgb', geometry)[0]
         return {
-            'image': torch.from_numpy(view),
-            'content_size': content_size,
+            'image': torch.from_numpy(view.copy()),  # the next frame overwrites the buffer
+            'content_size': geometry.content_size,
             'target': label_map,
             'environment': self.frames.files[index].environment,
         }

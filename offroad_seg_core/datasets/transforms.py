@@ -1,4 +1,4 @@
-"""Random views of labelled frames, and the fixed view that validation uses.
+"""Random views of labelled frames.
 
 Every random choice comes from the generator that is passed in, so a view is a function of
 (seed, epoch, index) and of nothing else.
@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets.photometric import PhotometricConfig, distort_colors
+from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
 Image = np.ndarray
@@ -51,58 +52,56 @@ def augment(
     image: Image,
     label_map: LabelMap,
     crop_size: tuple[int, int],
-    input_size: tuple[int, int],
+    spec: InputSpec,
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> tuple[Image, LabelMap]:
     """Return a random view of a frame.
 
     Scale, roll, mirror image and crop are one warp of the source pixels: linear for the image,
-    nearest for the labels; pixels from outside the frame are black and 255.
+    nearest for the labels. Pixels from outside the frame are 255 and, whatever happened to the
+    colours, the mean colour: zero after normalisation, like the robot's padding.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         label_map: ``(H, W)`` uint8 ids or 255.
         crop_size: (height, width) of the view.
-        input_size: (height, width) of the network's input on the robot; zoom 1 fits the frame in.
+        spec: The network's input on the robot; zoom 1 fits the frame into its size.
         config: What may vary.
         rng: Source of every random choice.
 
     Returns:
         Image ``(*crop_size, 3)`` and label map ``crop_size``, both uint8.
     """
-    size_px = (crop_size[1], crop_size[0])
-    flags = cv2.WARP_INVERSE_MAP
     for _ in range(config.crop_tries):
-        warp = _draw_warp(label_map.shape, crop_size, input_size, config, rng)
-        labels = cv2.warpAffine(
-            label_map, warp, size_px, flags=flags | cv2.INTER_NEAREST, borderValue=IGNORE_INDEX
-        )
+        warp = _draw_warp(label_map.shape, crop_size, spec.size, config, rng)
+        labels = _warp_nearest(label_map, warp, crop_size, IGNORE_INDEX)
         if _largest_share(labels) <= config.max_class_share:
             break
-    view = cv2.warpAffine(image, warp, size_px, flags=flags | cv2.INTER_LINEAR)
-    return distort_colors(view, config.photometric, rng), labels
-
-
-def fit_view(image: Image, input_size: tuple[int, int], multiple: int) -> tuple[Image, tuple]:
-    """Scale a frame to fit the network's input, and pad it right and below.
-
-    Args:
-        image: ``(H, W, 3)`` uint8.
-        input_size: (height, width) that the content may have at most.
-        multiple: Height and width of the result are multiples of this.
-
-    Returns:
-        The padded image, and (height, width) of the content in its upper left corner.
-    """
-    scale = fit_scale(image.shape[:2], input_size)
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    content = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    pad_rows, pad_columns = -height % multiple, -width % multiple
-    padded = cv2.copyMakeBorder(
-        content, 0, pad_rows, 0, pad_columns, cv2.BORDER_CONSTANT, value=(124, 116, 104)
+    # The frame's rim goes on outside, so that neither the warp nor a blur mixes padding into it.
+    view = cv2.warpAffine(
+        image,
+        warp,
+        crop_size[::-1],
+        flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    return padded, (height, width)
+    view = distort_colors(view, config.photometric, rng)
+    outside = _warp_nearest(np.zeros_like(label_map), warp, crop_size, 1)
+    view[outside.view(bool)] = np.clip(np.round(spec.mean), 0, 255)
+    return view, labels
+
+
+def _warp_nearest(
+    label_map: LabelMap, warp: np.ndarray, size: tuple[int, int], outside: int
+) -> LabelMap:
+    return cv2.warpAffine(
+        label_map,
+        warp,
+        size[::-1],
+        flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST,
+        borderValue=outside,
+    )
 
 
 def fit_scale(size: tuple[int, ...], input_size: tuple[int, int]) -> float:

@@ -19,6 +19,7 @@ from offroad_seg_core.config import ConfigError, dump_config
 from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.datasets.loading import StepBatchSampler, TrainingViews, ValidationViews
 from offroad_seg_core.files import atomic_path
+from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.losses import inverse_sqrt_weights
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.segmentation import SegmentationScores
@@ -62,11 +63,12 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
     sampler = StepBatchSampler(
         len(frames), config.loader.batch_size, config.optimizer.max_steps, config.seed
     )
+    spec = _input_spec(config, task)
     recorder = Recorder(
-        config.folder, taxonomy, _validation_loader(config, taxonomy, task), command
+        config.folder, taxonomy, _validation_loader(config, taxonomy, spec), command
     )
     trainer = _create_trainer(config, recorder, sampler)
-    loader = _training_loader(config, frames, sampler)
+    loader = _training_loader(config, frames, spec, sampler)
     with recorder.saving_on_interrupt():
         trainer.fit(task, loader, ckpt_path=str(last) if resume else None, weights_only=True)
     assert recorder.scores is not None  # the last step is always validated
@@ -152,21 +154,25 @@ def _class_weights(
     return torch.tensor(weights)
 
 
-def _training_loader(
-    config: TrainConfig, frames: FrameSet, sampler: StepBatchSampler
-) -> DataLoader:
-    views = TrainingViews(
-        frames, config.loader.crop_size, config.model.input_size, config.augment, config.seed
+def _input_spec(config: TrainConfig, task: SegmentationTask) -> InputSpec:
+    """Return the network's input as the robot will have it."""
+    model = config.model
+    return InputSpec(
+        size=model.input_size, mean=model.mean, std=model.std, stride=task.input_multiple
     )
+
+
+def _training_loader(
+    config: TrainConfig, frames: FrameSet, spec: InputSpec, sampler: StepBatchSampler
+) -> DataLoader:
+    views = TrainingViews(frames, config.loader.crop_size, spec, config.augment, config.seed)
     workers = config.loader.num_workers
     return DataLoader(views, batch_sampler=sampler, num_workers=workers)
 
 
-def _validation_loader(
-    config: TrainConfig, taxonomy: Taxonomy, task: SegmentationTask
-) -> DataLoader:
+def _validation_loader(config: TrainConfig, taxonomy: Taxonomy, spec: InputSpec) -> DataLoader:
     frames = config.dataset.frames('validation', taxonomy)
-    views = ValidationViews(frames, config.model.input_size, task.input_multiple)
+    views = ValidationViews(frames, spec)
     bound = config.max_validation_frames or len(views)
     step = -(-len(views) // bound)
     kept = Subset(views, range(0, len(views), step))

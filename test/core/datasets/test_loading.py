@@ -11,6 +11,11 @@ from offroad_seg_core.datasets.loading import (  # noqa: E402
     ValidationViews,
 )
 from offroad_seg_core.datasets.transforms import AugmentConfig  # noqa: E402
+from offroad_seg_core.inference.manifest import InputSpec  # noqa: E402
+
+
+def spec(size):
+    return InputSpec(size=size, mean=(123.675, 116.28, 103.53), std=(58.0, 57.0, 57.0))
 
 
 class Frames:
@@ -57,7 +62,7 @@ class TestStepBatchSampler:
 class TestViews:
     def test_training_view_depends_on_seed_epoch_and_index_only(self):
         def view(seed, key):
-            return TrainingViews(Frames(), (32, 64), (64, 96), AugmentConfig(), seed)[key]
+            return TrainingViews(Frames(), (32, 64), spec((64, 96)), AugmentConfig(), seed)[key]
 
         first = view(1, (0, 2))
         assert first['image'].shape == (32, 64, 3)
@@ -69,8 +74,27 @@ class TestViews:
             assert not torch.equal(first['image'], other['image'])
 
     def test_validation_keeps_the_label_s_resolution(self):
-        view = ValidationViews(Frames(), (64, 64), 32)[1]
+        view = ValidationViews(Frames(), spec((64, 64)))[1]
         assert view['image'].shape == (64, 64, 3)
         assert view['content_size'] == (48, 64)
         assert np.array_equal(view['target'], Frames().read(1)[1])
         assert view['environment'] == 'here'
+
+    @pytest.mark.parametrize(
+        ('size', 'content_size'), [((64, 224), (64, 85)), ((256, 64), (48, 64))]
+    )
+    def test_validation_fills_the_whole_input_as_the_robot_does(self, size, content_size):
+        view = ValidationViews(Frames(), spec(size))[0]
+        image = view['image'].numpy().copy()
+        assert image.shape == (*size, 3)
+        assert view['content_size'] == content_size
+        height, width = content_size
+        image[:height, :width] = (124, 116, 104)
+        assert np.unique(image.reshape(-1, 3), axis=0).tolist() == [[124, 116, 104]]
+
+    def test_validation_frames_stay_as_they_are_when_the_next_is_read(self):
+        views = ValidationViews(Frames(), spec((64, 64)))
+        first = views[0]['image']
+        before = first.clone()
+        assert not torch.equal(views[1]['image'], first)
+        assert torch.equal(first, before)

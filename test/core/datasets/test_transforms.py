@@ -5,7 +5,8 @@ import pytest
 
 from offroad_seg_core.config import ConfigError, load_config
 from offroad_seg_core.datasets.photometric import PhotometricConfig, distort_colors
-from offroad_seg_core.datasets.transforms import AugmentConfig, augment, fit_view
+from offroad_seg_core.datasets.transforms import AugmentConfig, augment
+from offroad_seg_core.inference.manifest import InputSpec
 
 STILL = AugmentConfig(
     scale_range=(1.0, 1.0),
@@ -14,6 +15,10 @@ STILL = AugmentConfig(
     max_class_share=1.0,
     photometric=PhotometricConfig(strength=0.0),
 )
+
+
+def spec(size):
+    return InputSpec(size=size, mean=(123.675, 116.28, 103.53), std=(58.0, 57.0, 57.0), stride=1)
 
 
 def rng(*seed):
@@ -31,34 +36,55 @@ def frame():
 
 class TestAugment:
     def test_nothing_to_vary_returns_the_frame(self, frame):
-        image, labels = augment(*frame, (48, 64), (48, 64), STILL, rng())
+        image, labels = augment(*frame, (48, 64), spec((48, 64)), STILL, rng())
         assert np.array_equal(image, frame[0])
         assert np.array_equal(labels, frame[1])
 
     def test_mirror(self, frame):
         config = replace(STILL, flip_probability=1.0)
-        image, labels = augment(*frame, (48, 64), (48, 64), config, rng())
+        image, labels = augment(*frame, (48, 64), spec((48, 64)), config, rng())
         assert np.array_equal(image, frame[0][:, ::-1])
         assert np.array_equal(labels, frame[1][:, ::-1])
 
     def test_zoom_is_relative_to_the_network_s_input(self, frame):
         # The frame is enlarged twice to fit the input, and then halved again.
         config = replace(STILL, scale_range=(0.5, 0.5))
-        image, labels = augment(*frame, (48, 64), (96, 128), config, rng())
+        image, labels = augment(*frame, (48, 64), spec((96, 128)), config, rng())
         assert np.array_equal(labels, frame[1])
         assert np.array_equal(image, frame[0])
 
     def test_pixels_from_outside_are_ignored(self, frame):
-        _, labels = augment(*frame, (96, 128), (24, 32), STILL, rng(3))
+        _, labels = augment(*frame, (96, 128), spec((24, 32)), STILL, rng(3))
         inside = labels != 255
         assert inside.sum() == 24 * 32
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (24, 32)
 
+    def test_pixels_from_outside_have_the_mean_colour_whatever_the_light(self, frame):
+        config = AugmentConfig(scale_range=(0.5, 0.5), max_class_share=1.0)
+        for seed in range(6):
+            white = np.full_like(frame[0], 255)
+            image, labels = augment(white, frame[1], (48, 64), spec((48, 64)), config, rng(seed))
+            outside = labels == 255
+            assert 0.5 < outside.mean() < 0.9
+            assert np.unique(image[outside], axis=0).tolist() == [[124, 116, 104]]
+
+    def test_the_rim_of_the_frame_is_not_mixed_with_what_is_outside(self, frame):
+        white = np.full_like(frame[0], 255)
+        config = replace(STILL, scale_range=(0.7, 0.7), rotation_deg=20.0)
+        image, labels = augment(white, frame[1], (48, 64), spec((48, 64)), config, rng(2))
+        assert (labels == 255).any()
+        assert (image[labels != 255] == 255).all()
+
+    def test_unlabelled_pixels_inside_keep_their_colour(self, frame):
+        labels = np.full_like(frame[1], 255)
+        image, _ = augment(frame[0], labels, (48, 64), spec((48, 64)), STILL, rng())
+        assert np.array_equal(image, frame[0])
+
     @pytest.mark.parametrize('seed', range(8))
     def test_image_and_labels_stay_together(self, frame, seed):
         config = replace(STILL, scale_range=(0.7, 2.0), rotation_deg=10.0, flip_probability=0.5)
-        image, labels = augment(*frame, (40, 56), (48, 64), config, rng(seed))
+        image, labels = augment(*frame, (40, 56), spec((48, 64)), config, rng(seed))
         assert image.shape == (40, 56, 3)
         inside = labels != 255
         expected = 10.0 * labels
@@ -72,7 +98,7 @@ class TestAugment:
         config = AugmentConfig()
 
         def view(*key):
-            return augment(*frame, (32, 32), (48, 64), config, rng(*key))
+            return augment(*frame, (32, 32), spec((48, 64)), config, rng(*key))
 
         for a, b in zip(view(1, 2, 3), view(1, 2, 3), strict=True):
             assert np.array_equal(a, b)
@@ -87,7 +113,8 @@ class TestAugment:
         def share_of_uniform(tries):
             config = replace(STILL, max_class_share=0.9, crop_tries=tries)
             views = [
-                augment(image, labels, (16, 16), (64, 64), config, rng(n))[1] for n in range(80)
+                augment(image, labels, (16, 16), spec((64, 64)), config, rng(n))[1]
+                for n in range(80)
             ]
             return np.mean([np.ptp(view) == 0 for view in views])
 
@@ -141,13 +168,3 @@ class TestPhotometric:
         for seed in range(5):
             distort_colors(image, PhotometricConfig(), rng(seed))
         assert np.array_equal(image, before)
-
-
-class TestFitView:
-    def test_scales_and_pads_right_and_below(self):
-        image = np.full((540, 960, 3), 200, np.uint8)
-        view, content_size = fit_view(image, (512, 896), 32)
-        assert content_size == (504, 896)
-        assert view.shape == (512, 896, 3)
-        assert (view[:504] == 200).all()
-        assert view[504:].reshape(-1, 3).tolist() == [[124, 116, 104]] * (8 * 896)
