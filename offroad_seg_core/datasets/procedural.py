@@ -72,6 +72,7 @@ class WorldConfig:
 
         Raises:
             DatasetError: The taxonomy is not the one that the world is labelled in.
+            StaleDatasetError: The folder holds frames of other options or of another renderer.
         """
         if taxonomy.name != WORLD_TAXONOMY:
             raise DatasetError(
@@ -85,6 +86,7 @@ class WorldConfig:
             self.size,
             self.cameras,
         )
+        options.claim()
         pairs = [
             options.paths(seed, camera, index)
             for seed in options.seeds

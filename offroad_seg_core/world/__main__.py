@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the dataset; return 0, 2 for bad arguments, 130 after Ctrl-C."""
+    """Write the dataset; return 0, 2 for bad arguments or a stale folder, 130 after Ctrl-C."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             tuple(given.cameras.split(',')),
             f'.{given.format}',
         )
+        options.claim()
     except ValueError as error:
         parser.error(str(error))
     total = len(options.seeds) * options.frames_per_seed * len(options.cameras)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 import csv
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 import multiprocessing
 from pathlib import Path
 import re
 import signal
+from typing import Any
 
 import cv2
 import numpy as np
 
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.world.drive import MOUNTS, Drive
+from offroad_seg_core.world.identity import claim_folder, renderer_sha256
 
 _STEM = re.compile(r'^seed(\d+)_([a-z]+)_(\d+)$')
+_JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,27 @@ class DatasetOptions:
         if unknown or not self.cameras:
             raise ValueError(f'cameras {list(self.cameras)} must be some of {", ".join(MOUNTS)}')
 
+    def identity(self) -> dict[str, Any]:
+        """Return what a frame's pixels depend on beside its seed, camera and number.
+
+        Not the seeds and the cameras' names: a folder may get more of both.
+        """
+        return {
+            'size': list(self.size),
+            'frames_per_seed': self.frames_per_seed,  # places them on the lap
+            'image_suffix': self.image_suffix,
+            'mounts': {name: asdict(mount) for name, mount in sorted(MOUNTS.items())},
+            'renderer_sha256': renderer_sha256(),
+        }
+
+    def claim(self) -> None:
+        """Record the identity in the output folder, or check it against the recorded one.
+
+        Raises:
+            StaleDatasetError: The folder holds frames of another identity.
+        """
+        claim_folder(self.output, self.identity())
+
     def paths(self, seed: int, camera: str, index: int) -> tuple[Path, Path]:
         """Return the picture's and the label map's path of one frame."""
         stem = f'seed{seed:06d}_{camera}_{index:04d}'
@@ -59,7 +83,11 @@ def write_dataset(options: DatasetOptions, num_workers: int = 1) -> Iterator[int
 
     Files that exist are kept, so an interrupted run goes on where it stopped. ``index.csv`` (stem,
     seed, camera, frame) lists every complete frame of the folder, also after an interruption.
+
+    Raises:
+        StaleDatasetError: The folder holds frames of other options or of another renderer.
     """
+    options.claim()
     for folder in ('images', 'labels'):
         (options.output / folder).mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context('spawn')
@@ -97,7 +125,7 @@ def write_seed(options: DatasetOptions, seed: int) -> int:
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == '.jpg' else []
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == '.jpg' else []
     done, data = cv2.imencode(path.suffix, image, parameters)
     if not done:
         raise ValueError(f'{path}: OpenCV could not encode an image of shape {image.shape}')

@@ -8,6 +8,7 @@ from offroad_seg_core.datasets.masks import DatasetError
 from offroad_seg_core.datasets.procedural import WorldConfig
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.world import DEMO_SEED
+from offroad_seg_core.world.identity import StaleDatasetError
 
 SOURCE = {
     'kind': 'world',
@@ -49,3 +50,7 @@ def test_renders_what_is_missing_and_nothing_else(tmp_path):
     config.frames('validation', load_taxonomy('falcon10'))
     assert written == {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob('*.png')}
     assert not (tmp_path / 'train').exists()
+
+    other = load_config(WorldConfig, {**source, 'cameras': ['windshield'], 'size': [32, 96]})
+    with pytest.raises(StaleDatasetError, match=r'got size \[64, 96\], expected size \[32, 96\]'):
+        other.frames('validation', load_taxonomy('falcon10'))
