@@ -100,7 +100,7 @@ def test_more_seeds_and_cameras_go_into_the_same_folder(claimed):
     [
         (
             {'size': (32, 96)},
-            r'got size \[64, 96\], expected size \[32, 96\]; fix: choose another folder, or delete',
+            r'got size \[64, 96\], expected size \[32, 96\]; fix: choose another folder',
         ),
         ({'frames_per_seed': 3}, 'got frames_per_seed 2, expected frames_per_seed 3; fix'),
         ({'image_suffix': '.png'}, 'got image_suffix ".jpg", expected image_suffix ".png"'),
