@@ -237,8 +237,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     # Before anything joins ROS: Fast DDS reads its profile and its domain then.
     os.environ |= isolated_environment(os.environ, os.getpid())
+    keep_freed_memory()  # before the variables for its processes look like the user's choice
     os.environ |= added_environment()
-    keep_freed_memory()
     try:
         run(given)
     except (ValueError, DemoError, OSError) as error:

@@ -11,8 +11,8 @@ import platform
 from offroad_seg_core.inference.engines.base import has_nvidia_gpu
 from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_ros.camera_statistics import OUTCOMES, Counters, Snapshot
+from offroad_seg_ros.installation import PROFILE_VARIABLES
 from offroad_seg_ros.params import NodeParams
-from offroad_seg_ros.transport import PROFILE_VARIABLES
 
 
 class Level(IntEnum):

@@ -7,17 +7,13 @@ import os
 from pathlib import Path
 import sys
 
+from offroad_seg_core.memory import malloc_variables
+
 PACKAGE = 'offroad_seg_ros'
 _MARKER = Path('config') / 'segment.param.yaml'
-_PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 # The user's own choice of transports: a profile of ours would override it.
-_USER_TRANSPORT = (*_PROFILES, 'FASTDDS_BUILTIN_TRANSPORTS')
-# Keep freed frame buffers instead of mapping fresh pages for each message: a received frame costs
-# 2.5 ms of CPU instead of 11 (1920x1200).
-_MALLOC = {
-    'MALLOC_MMAP_THRESHOLD_': '1073741824',
-    'MALLOC_TRIM_THRESHOLD_': '2147483648',
-}
+_USER_TRANSPORT = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
 
 
 def share_folder() -> Path:
@@ -55,15 +51,16 @@ def added_environment(environment: Mapping[str, str] | None = None) -> dict[str,
 
     The Fast DDS profile (the variable's name differs between ROS distributions) is left out where
     another middleware runs, or the user has set a profile or transports; each malloc setting where
-    the user has set it.
+    the user has set it. The node makes the same malloc settings by itself: as variables they also
+    reach RViz, which receives frames of the same size and cannot.
 
     Args:
         environment: what the user has set; os.environ if not given.
     """
     have = os.environ if environment is None else environment
-    added = {name: value for name, value in _MALLOC.items() if name not in have}
+    added = malloc_variables(have)
     runs_fastdds = 'fastrtps' in (have.get('RMW_IMPLEMENTATION') or 'rmw_fastrtps_cpp')
     if runs_fastdds and not any(have.get(name) for name in _USER_TRANSPORT):
         profile = str(share_folder() / 'config' / 'fastdds_shm.xml')
-        added |= dict.fromkeys(_PROFILES, profile)
+        added |= dict.fromkeys(PROFILE_VARIABLES, profile)
     return added

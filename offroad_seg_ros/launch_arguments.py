@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 AUTO = 'auto'
-"""Default of a camera's argument: on if the parameter file (or the bag) has it; '' drops it."""
+"""Default of a camera's argument: on if the parameter file (or the bag) has it."""
+NO_CAMERA = ('none', '', "''", '""')
+"""What drops a camera. `ros2 launch` takes no empty value: `left:=''` never gets here."""
 _BOOL = ('true', 'false')
 
 
@@ -25,8 +27,8 @@ class Argument(NamedTuple):
 
 SEGMENT_ARGUMENTS = (
     Argument('bundle', '', 'Folder of the model bundle; empty: the shipped demo model.'),
-    Argument('windshield', AUTO, "Image topic of this camera; auto: windshield/image; '': none."),
-    Argument('left', AUTO, "Image topic of this camera; auto: left/image; '': none."),
+    Argument('windshield', AUTO, 'Image topic; auto: windshield/image; none: no such camera.'),
+    Argument('left', AUTO, 'Image topic; auto: left/image; none: no such camera.'),
     Argument('cameras', '', 'Further cameras as NAME=TOPIC, comma-separated.'),
     Argument(
         'transport',

@@ -6,7 +6,7 @@ The parameter file is the one source of defaults: an argument that is not given 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 import json
 from pathlib import Path
@@ -19,6 +19,7 @@ from offroad_seg_ros.camera_topics import CameraTopic, find_cameras
 from offroad_seg_ros.installation import added_environment, share_folder
 from offroad_seg_ros.launch_arguments import (
     AUTO,
+    NO_CAMERA,
     REPLAY_ARGUMENTS,
     SEGMENT_ARGUMENTS,
     LaunchError,
@@ -29,7 +30,6 @@ NODE = 'segmentation_node'
 DEMO_BUNDLE = Path('models') / 'demo_desert'
 _OWN_ARGUMENT = ('windshield', 'left')
 _WAIT_S = 120.0  # loading a model can take that long
-_BOOL = ('true', 'false')
 _TOPIC = re.compile(r'(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
 
@@ -131,14 +131,17 @@ def camera_arguments(cameras: Sequence[CameraTopic]) -> dict[str, str]:
     topics = {camera.name: camera.input_topic for camera in cameras}
     further = [f'{name}={topic}' for name, topic in topics.items() if name not in _OWN_ARGUMENT]
     return {
-        **{name: topics.get(name, '') for name in _OWN_ARGUMENT},
+        **{name: topics.get(name, 'none') for name in _OWN_ARGUMENT},
         'cameras': ','.join(further),
         'transport': cameras[0].transport,
     }
 
 
 def _read_params_file(text: str) -> tuple[Path, dict[str, Any]]:
-    """Return the path of the parameter file and the values it has for the node."""
+    """Return the path of the parameter file and the values it has for the node.
+
+    A file without a section for the node is the user's affair: rcl knows more ways to name it.
+    """
     shipped = share_folder() / 'config' / 'segment.param.yaml'
     path = Path(text).expanduser() if text else shipped
     try:
@@ -147,18 +150,19 @@ def _read_params_file(text: str) -> tuple[Path, dict[str, Any]]:
         raise LaunchError(
             f'params_file: {path}: got {error}, expected a parameter file'
         ) from error
-    sections = [
-        section.get('ros__parameters') or {}
-        for key, section in (content if isinstance(content, dict) else {}).items()
-        if isinstance(section, dict) and key.strip('/') in ('**', '*', NODE)
-    ]
-    if not sections:
-        fix = f'put the values under {NODE}: ros__parameters:'
-        raise LaunchError(f'params_file: {path}: got no section for {NODE}; fix: {fix}')
-    settings = {name: value for section in sections for name, value in section.items()}
+    settings = {name: value for section in _sections(content) for name, value in section.items()}
     if path != shipped:
         settings = {**_read_params_file('')[1], **settings}
     return path, settings
+
+
+def _sections(content: Any, name: str = '') -> Iterator[dict[str, Any]]:
+    """Yield what a parameter file has for the node in whatever namespace."""
+    for key, value in (content if isinstance(content, dict) else {}).items():
+        if key != 'ros__parameters':
+            yield from _sections(value, str(key).rpartition('/')[2])
+        elif name in ('**', '*', NODE) and isinstance(value, dict):
+            yield value
 
 
 def _asked_cameras(
@@ -176,7 +180,7 @@ def _asked_cameras(
         asked[name] = topic
     cameras: dict[str, CameraTopic | None] = dict.fromkeys(file_names)
     for name, topic in asked.items():
-        if topic:
+        if topic not in NO_CAMERA:
             cameras[name] = _camera(name, topic, transport)
         else:
             cameras.pop(name, None)

@@ -13,7 +13,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from offroad_seg_core.inference.engines import EngineError
-from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.memory import keep_freed_memory, release_freed_memory
 from offroad_seg_ros.lifecycle_guards import refuse_invalid_transitions, tell_errors
 from offroad_seg_ros.monitor import Monitor
 from offroad_seg_ros.parameter_handling import ParameterHandling
@@ -75,6 +75,8 @@ class SegmentationNode(LifecycleNode):
             self._monitor.configure_error = str(error)
             self.get_logger().error(f'configure failed: {error}')
             return FAILURE
+        finally:
+            release_freed_memory()  # of the engines that `auto` tried
         self._monitor.configure_error = ''
         self._monitor.describe(self._pipeline)
         self._watch_topics()
@@ -120,6 +122,8 @@ class SegmentationNode(LifecycleNode):
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             pipeline.close()
+            del pipeline
+            release_freed_memory()
 
     def _check_parameters(self, params: NodeParams) -> None:
         if self._pipeline is not None:

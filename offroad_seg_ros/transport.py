@@ -16,6 +16,8 @@ from rclpy.qos import (
 )
 from rclpy.utilities import get_rmw_implementation_identifier
 
+from offroad_seg_ros.installation import PROFILE_VARIABLES
+
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 except ImportError:  # Humble
@@ -34,7 +36,6 @@ LATCHED_QOS = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 def input_qos(reliability: ReliabilityPolicy) -> QoSProfile:

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[2]
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 PROFILE = str(ROOT / 'config' / 'fastdds_shm.xml')
 MALLOC = {
-    'MALLOC_MMAP_THRESHOLD_': '1073741824',
-    'MALLOC_TRIM_THRESHOLD_': '2147483648',
+    'MALLOC_MMAP_MAX_': '0',
+    'MALLOC_TRIM_THRESHOLD_': '2147483647',
+    'MALLOC_TOP_PAD_': '67108864',
+    'MALLOC_ARENA_MAX': '1',
 }
 
 
@@ -62,8 +64,9 @@ def test_an_image_topic_names_its_compressed_and_camera_info_topics(bundle):
     assert 'cameras' not in plan.parameters  # left stays as the parameter file has it
 
 
-def test_an_empty_topic_drops_the_camera(bundle):
-    plan = plan_segment({'bundle': bundle, 'left': ''}, {})
+@pytest.mark.parametrize('text', ['none', '', "''", '""'])
+def test_none_drops_the_camera(bundle, text):
+    plan = plan_segment({'bundle': bundle, 'left': text}, {})
     assert plan.parameters['cameras'] == ['windshield']
 
 
@@ -110,6 +113,40 @@ def test_the_parameter_file_decides_what_is_not_given(bundle, tmp_path):
     plan = plan_segment({'params_file': str(file), 'left': '/l/image'}, {})
     assert plan.parameters == {'cameras': ['front', 'left']}
     assert plan.input_topics == ('/l/image/compressed',)
+
+
+@pytest.mark.parametrize(
+    'keys',
+    [
+        ('/segmentation_node',),
+        ('/robot1/segmentation_node',),
+        ('/**/segmentation_node',),
+        ('/**',),
+        ('robot1', 'segmentation_node'),
+        ('fleet', '/robot1/segmentation_node'),
+    ],
+    ids='.'.join,
+)
+def test_the_nodes_section_is_found_in_any_namespace(bundle, tmp_path, keys):
+    content = {'ros__parameters': {'cameras': ['front']}}
+    for key in reversed(keys):
+        content = {key: content}
+    content['camera_driver'] = {'ros__parameters': {'cameras': ['other']}}
+    file = tmp_path / 'mine.yaml'
+    file.write_text(yaml.safe_dump(content))
+    plan = plan_segment({'params_file': str(file), 'bundle': bundle, 'rviz': 'true'}, {})
+    assert 'cameras' not in plan.parameters
+    plan = plan_segment({'params_file': str(file), 'bundle': bundle, 'left': '/l/image'}, {})
+    assert plan.parameters['cameras'] == ['front', 'left']
+
+
+@pytest.mark.parametrize('text', ['{}', '', 'other_node: {ros__parameters: {a: 1}}', 'a: 1'])
+def test_a_file_without_a_section_is_passed_on(bundle, tmp_path, text):
+    file = tmp_path / 'mine.yaml'
+    file.write_text(text)
+    plan = plan_segment({'params_file': str(file), 'bundle': bundle}, {})
+    assert plan.params_file == file
+    assert plan.parameters == {'bundle': bundle}
 
 
 def test_rviz_sees_the_camera_under_the_nodes_name(bundle):
@@ -212,7 +249,9 @@ def test_other_middleware_gets_no_fastdds_profile():
 
 
 def test_the_users_malloc_settings_are_kept():
-    assert 'MALLOC_TRIM_THRESHOLD_' not in added_environment({'MALLOC_TRIM_THRESHOLD_': '1'})
+    for name in MALLOC:
+        assert name not in added_environment({name: '1'})
+    assert 'MALLOC_MMAP_MAX_' not in added_environment({'MALLOC_MMAP_THRESHOLD_': '1'})
 
 
 def test_files_are_found_in_the_source_tree():
