@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from rosbags.interfaces import (
+
+from offroad_seg_ros.bag_library import (
     Qos,
     QosDurability,
     QosHistory,

@@ -12,9 +12,9 @@ import signal
 
 import cv2
 import numpy as np
-from rosbags.interfaces import Connection
 
 from offroad_seg_core.world import DEMO_SEED, Drive
+from offroad_seg_ros.bag_library import Connection
 from offroad_seg_ros.bag_qos import bag_qos
 from offroad_seg_ros.bag_reading import BagError, contents, open_bag
 from offroad_seg_ros.bag_recorder import AtomicBag

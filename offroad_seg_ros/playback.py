@@ -15,10 +15,9 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import ReliabilityPolicy
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
+from offroad_seg_ros.bag_library import Connection, Reader
 from offroad_seg_ros.bag_qos import publishing_qos
 from offroad_seg_ros.bag_reading import BagError, contents
 from offroad_seg_ros.message_types import UnknownTypeError, message_class

@@ -378,3 +378,11 @@ def test_a_bag_that_is_not_there_is_said(tmp_path):
     assert process.returncode == 1
     assert 'no such bag' in output
     assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize('script', ['bag_player', 'bag_recorder'])
+def test_a_missing_rosbags_names_the_fix(script):
+    code = f'import sys; sys.modules["rosbags"] = None; import offroad_seg_ros.{script}'
+    ran = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert 'ImportError: bags need rosbags' in ran.stderr
+    assert ran.stderr.strip().endswith('fix: pip install rosbags')
