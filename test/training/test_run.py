@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from offroad_seg_core import provenance
 from offroad_seg_core.config import ConfigError
 from offroad_seg_core.models import create_model
 from offroad_seg_core.taxonomy import load_taxonomy
@@ -183,7 +184,7 @@ def test_wrong_class_weights(make_config):
 def test_precision_is_resolved(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     for flags, expected in (({'avx2'}, 'fp32'), ({'avx512_bf16'}, 'bf16'), ({'amx_bf16'}, 'bf16')):
-        monkeypatch.setattr(run_module, 'cpu_flags', lambda flags=flags: frozenset(flags))
+        monkeypatch.setattr(provenance, 'cpu_flags', lambda flags=flags: frozenset(flags))
         assert resolve_precision('auto') == expected
     assert resolve_precision('fp32') == 'fp32'
 
