@@ -73,11 +73,12 @@ def computes_bf16() -> bool:
     return bool(cpu_flags() & {'avx512_bf16', 'amx_bf16', 'bf16'})
 
 
+@cache
 def cpu_name() -> str:
-    """Return the processor's name as the kernel reports it."""
+    """Return the processor's name as the kernel reports it, or its kind."""
     try:
         text = Path('/proc/cpuinfo').read_text(encoding='utf-8')
     except OSError:
-        return platform.processor()
-    names = [line for line in text.splitlines() if line.startswith('model name')]
-    return names[0].partition(':')[2].strip() if names else platform.processor()
+        return platform.machine()
+    names = [line for line in text.splitlines() if line.startswith(('model name', 'Model'))]
+    return names[0].partition(':')[2].strip() if names else platform.machine()

@@ -30,11 +30,24 @@ class Counters:
     failed: int = 0
     """Unreadable, or the engine failed."""
     skipped_idle: int = 0
-    """Nobody subscribed to an output, or `enabled` is false."""
+    """Nobody subscribed to an image, or `enabled` is false."""
     waiting: int = 0
     """Next in line or in work."""
     lost_in_transport: int = 0
     """Reported lost by the middleware; these were never received."""
+    resets: int = 0
+    """How often the counters started anew."""
+
+    def since(self, before: Counters) -> Counters:
+        """Return what was counted after `before`, or after the reset that came in between."""
+        if self.resets != before.resets:
+            return self
+        return Counters(
+            **{
+                entry.name: getattr(self, entry.name) - getattr(before, entry.name)
+                for entry in fields(self)
+            }
+        )
 
 
 OUTCOMES = ('processed', 'dropped_stale', 'dropped_busy', 'failed', 'skipped_idle')
@@ -105,8 +118,8 @@ class CameraStatistics:
         self._clear()
 
     def _clear(self) -> None:
-        waiting = self._counters.waiting
-        self._counters = Counters(received=waiting, waiting=waiting)
+        waiting, resets = self._counters.waiting, self._counters.resets + 1
+        self._counters = Counters(received=waiting, waiting=waiting, resets=resets)
         self._in, self._out = _Rate(), _Rate()
         self._times: deque[FrameTimes] = deque(maxlen=WINDOW_FRAMES)
         self._facts = FrameFacts()

@@ -93,12 +93,19 @@ class CameraStream:
         """Subscribe."""
         self._started_s = time.monotonic()
         self.watch()
-        if self._image_subscription is None:
-            self._subscribe()
+        self._subscribe()
+        # Best effort fits every publisher, and calibrations are small and repeat.
+        policy = _POLICIES.get(self._reliability, ReliabilityPolicy.BEST_EFFORT)
+        self._info_subscription = self._node.create_subscription(
+            CameraInfo, f'{self.name}/camera_info', self._keep_info, input_qos(policy)
+        )
 
     def stop(self) -> None:
         """Unsubscribe and drop the waiting frame; no callback runs afterwards."""
         self._unsubscribe()
+        if self._info_subscription is not None:
+            self._node.destroy_subscription(self._info_subscription)
+            self._info_subscription = None
         with self._lock:
             dropped, self._frame = self._frame, None
         if dropped is not None:
@@ -141,17 +148,11 @@ class CameraStream:
             qos,
             event_callbacks=input_events(self._node, self.topic, self.statistics.lose),
         )
-        # Best effort fits every publisher, and calibrations are small and repeat.
-        info_policy = _POLICIES.get(self._reliability, ReliabilityPolicy.BEST_EFFORT)
-        self._info_subscription = self._node.create_subscription(
-            CameraInfo, f'{self.name}/camera_info', self._keep_info, input_qos(info_policy)
-        )
 
     def _unsubscribe(self) -> None:
-        for subscription in (self._image_subscription, self._info_subscription):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
-        self._image_subscription = self._info_subscription = None
+        if self._image_subscription is not None:
+            self._node.destroy_subscription(self._image_subscription)
+            self._image_subscription = None
 
     def _keep_newest(self, message: Image | CompressedImage) -> None:
         frame = Frame(message, time.monotonic())

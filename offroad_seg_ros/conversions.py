@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -200,21 +201,33 @@ def _rows_view(message: Image, layout: _Layout) -> NDArray[np.uint8]:
 
 
 def _through_cv_bridge(message: Image) -> CameraImage:
+    # It imports its compiled part with the first conversion: built against another NumPy, that
+    # fails with any of these.
     try:
-        bridge = import_module('cv_bridge')
-    except ImportError as error:
+        pixels = _cv_bridge().imgmsg_to_cv2(message, 'bgr8')
+    except (ImportError, AttributeError, SystemError, cv2.error, ValueError, TypeError) as error:
         raise FrameError(
             f'image encoding: got {message.encoding!r}, expected one of {", ".join(ENCODINGS)}; '
             'fix: set one of them in the camera driver, or install cv_bridge '
-            f'(ros-<distro>-cv-bridge), which knows more ({error})'
+            f'(ros-<distro>-cv-bridge), which knows more (cv_bridge says: {error})'
         ) from error
-    try:
-        pixels = bridge.CvBridge().imgmsg_to_cv2(message, 'bgr8')
-    except (bridge.CvBridgeError, cv2.error, ValueError, TypeError) as error:
-        expected = f'one of {", ".join(ENCODINGS)}, or one that cv_bridge converts to bgr8'
-        fix = f'set one of them in the camera driver (cv_bridge says: {error})'
-        raise FrameError.of('image encoding', repr(message.encoding), expected, fix) from error
     return CameraImage(pixels, 'bgr')
+
+
+def _cv_bridge() -> Any:
+    """Return cv_bridge's converter; ImportError if there is none, looked for only once."""
+    bridge, reason = _find_cv_bridge()
+    if bridge is None:
+        raise ImportError(reason)
+    return bridge
+
+
+@cache
+def _find_cv_bridge() -> tuple[Any, str]:
+    try:
+        return import_module('cv_bridge').CvBridge(), ''
+    except (ImportError, AttributeError, SystemError) as error:
+        return None, str(error)
 
 
 def image_from_compressed(message: CompressedImage) -> CameraImage:

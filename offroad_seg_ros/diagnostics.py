@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cache
 import math
 import os
-import platform
 
 from offroad_seg_core.inference.engines.base import has_nvidia_gpu
 from offroad_seg_core.inference.segmenter import Segmenter
+from offroad_seg_core.provenance import cpu_name
 from offroad_seg_ros.camera_statistics import OUTCOMES, Counters, Snapshot
 from offroad_seg_ros.installation import PROFILE_VARIABLES
 from offroad_seg_ros.params import NodeParams
@@ -45,7 +46,10 @@ class CameraState:
     previous: Counters
     """The counters of the report before."""
     is_active: bool
-    has_listeners: bool
+    wants_images: bool
+    """Somebody subscribes to an image, so that the engine runs."""
+    wants_info: bool
+    """Somebody subscribes to the calibration."""
     topic: str
     topic_problem: str
     num_publishers: int
@@ -69,7 +73,7 @@ def _findings(state: CameraState, params: NodeParams) -> list[tuple[Level, str]]
         findings.append((level, f'no frame for {silence_s:.1f} s'))
     if state.topic_problem:
         findings.append((Level.WARN, state.topic_problem))
-    new = _since(state.previous, state.snapshot.counters)
+    new = state.snapshot.counters.since(state.previous)
     if new.failed:
         level = Level.WARN if new.processed else Level.ERROR
         findings.append((level, f'{new.failed} frames failed: {state.snapshot.last_error}'))
@@ -79,16 +83,10 @@ def _findings(state: CameraState, params: NodeParams) -> list[tuple[Level, str]]
         findings.append((Level.WARN, f'{new.lost_in_transport} frames lost in transport'))
     if not params.enabled:
         findings.append((Level.OK, 'disabled by the parameter enabled'))
-    elif not state.has_listeners:
-        findings.append((Level.OK, 'idle: nobody subscribes to an output'))
+    elif not state.wants_images:
+        is_read = 'only camera_info is subscribed' if state.wants_info else ''
+        findings.append((Level.OK, f'idle: {is_read or "nobody subscribes to an output"}'))
     return findings or [(Level.OK, 'running')]
-
-
-def _since(before: Counters, now: Counters) -> Counters:
-    if now.received < before.received:  # they were reset
-        before = Counters()
-    names = (*OUTCOMES, 'lost_in_transport', 'received')
-    return Counters(**{name: getattr(now, name) - getattr(before, name) for name in names})
 
 
 def _camera_values(state: CameraState) -> dict[str, str]:
@@ -121,7 +119,7 @@ def engine_status(
 ) -> Status:
     """Describe bundle, engine and machine; WARN when a GPU stands unused."""
     info, bundle = segmenter.engine.info, segmenter.bundle
-    wastes_gpu = info.device == 'cpu' and has_nvidia_gpu()
+    wastes_gpu = info.device == 'cpu' and _has_gpu()
     message = f'{lifecycle_state}: {info}'
     if wastes_gpu:
         message += '; this machine has an NVIDIA GPU: install an engine that uses it'
@@ -146,14 +144,9 @@ def engine_status(
     return Status('engine', Level.WARN if wastes_gpu else Level.OK, message, values)
 
 
-def cpu_name() -> str:
-    """Return the processor's name as the kernel tells it."""
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8', errors='replace') as stream:
-            names = [line for line in stream if line.startswith(('model name', 'Model'))]
-    except OSError:
-        names = []
-    return names[0].partition(':')[2].strip() if names else platform.machine()
+@cache
+def _has_gpu() -> bool:
+    return has_nvidia_gpu()
 
 
 def _ms(value: float) -> str:

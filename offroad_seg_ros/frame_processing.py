@@ -11,10 +11,10 @@ import traceback
 import cv2
 from rclpy.node import Node
 from rclpy.time import Time
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 
 from offroad_seg_core.inference.engines import EngineError
-from offroad_seg_core.inference.preprocess import CameraView
+from offroad_seg_core.inference.preprocess import CameraView, Geometry
 from offroad_seg_core.inference.segmenter import SegmentationResult, Segmenter
 from offroad_seg_core.legend import legend_entries
 from offroad_seg_ros.camera_statistics import FrameFacts, FrameTimes
@@ -71,6 +71,8 @@ class FrameProcessor:
         """Bring one frame to its end and count it; nothing escapes but the process's end."""
         try:
             outcome = self._reason_to_skip(stream, frame, self._settings)
+            if outcome == 'skipped_idle' and self._settings.params.enabled:
+                self._serve_info(stream, frame, self._settings)
             if outcome:
                 stream.statistics.finish(outcome)
             else:
@@ -87,7 +89,7 @@ class FrameProcessor:
     def _reason_to_skip(self, stream: CameraStream, frame: Frame, settings: _Settings) -> str:
         """Return the outcome of a frame that is not worth the engine; empty: it is."""
         params = settings.params
-        if not params.enabled or not self._outputs[stream.name].is_wanted:
+        if not params.enabled or not self._outputs[stream.name].wants_images:
             return 'skipped_idle'
         if params.max_age_ms and self._age_ms(frame, params.age_source) > params.max_age_ms:
             return 'dropped_stale'
@@ -103,13 +105,27 @@ class FrameProcessor:
         sent = Time.from_msg(stamp, clock_type=clock.clock_type)
         return (clock.now() - sent).nanoseconds / 1e6
 
+    def _serve_info(self, stream: CameraStream, frame: Frame, settings: _Settings) -> None:
+        """Publish the calibration alone if that is all that somebody subscribes to."""
+        info, outputs = stream.camera_info, self._outputs[stream.name]
+        if info is None or not outputs.wants_info:
+            return
+        image_size = _image(frame.message).size
+        size = parse_output_size(settings.params.output_size)
+        if size == 'camera':
+            size = image_size
+        elif size == 'engine':
+            rotation_deg = self._views[stream.name].rotation_deg
+            spec = self._segmenter.bundle.manifest.input
+            size = Geometry.fit(image_size, rotation_deg, spec).engine_size
+        outputs.publish_info(frame.message.header, info, image_size, size)
+
     def _serve(
         self, stream: CameraStream, frame: Frame, settings: _Settings
     ) -> tuple[FrameTimes, FrameFacts]:
         started_s = time.monotonic()
         message, outputs = frame.message, self._outputs[stream.name]
-        is_compressed = isinstance(message, CompressedImage)
-        image = image_from_compressed(message) if is_compressed else image_from_message(message)
+        image = _image(message)
         converted_s = time.monotonic()
         result = self._segment(stream.name, image, settings, converted_s - frame.received_s)
         segmented_s = time.monotonic()
@@ -127,6 +143,7 @@ class FrameProcessor:
             decode_ms=timings.decode_ms,
             publish_ms=(published_s - segmented_s) * 1e3,
         )
+        is_compressed = isinstance(message, CompressedImage)
         encoding = message.format if is_compressed else message.encoding
         return times, FrameFacts(image.size, encoding, size, timings.passes)
 
@@ -154,3 +171,9 @@ class FrameProcessor:
                 f'camera {stream.name}: frame dropped: {reason}'
                 + (f'\n{details}' if details else '')
             )
+
+
+def _image(message: Image | CompressedImage) -> CameraImage:
+    if isinstance(message, CompressedImage):
+        return image_from_compressed(message)
+    return image_from_message(message)

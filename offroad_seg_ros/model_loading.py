@@ -13,12 +13,12 @@ from offroad_seg_core.taxonomy import load_cost_overrides
 from offroad_seg_ros.params import NodeParams, ParameterError, parse_output_size
 
 
-def open_segmenter(params: NodeParams) -> Segmenter:
+def open_segmenter(params: NodeParams, costs: dict[str, int]) -> Segmenter:
     """Load the bundle and its engine, warmed up.
 
     Raises:
         ParameterError: no bundle is named.
-        ValueError: the bundle, a class name or the cost file is wrong.
+        ValueError: the bundle, a class name or a cost is wrong.
         EngineError: no engine can run it.
     """
     if not params.bundle:
@@ -29,7 +29,7 @@ def open_segmenter(params: NodeParams) -> Segmenter:
             'start with bundle:=DIR (launch) or -p bundle:=DIR, or set it now with '
             '`ros2 param set /segmentation_node bundle DIR` and configure again',
         )
-    options = segmenter_options(params, cost_overrides(params))
+    options = segmenter_options(params, costs)
     return Segmenter.open(
         params.bundle, params.engine, params.precision, params.num_threads, options
     )

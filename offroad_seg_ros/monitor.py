@@ -29,6 +29,7 @@ class Monitor:
         self.configure_error = ''
         self._node = node
         self._counters: dict[str, Counters] = {}
+        self._stale_runs: dict[str, int] = {}
         self._levels: dict[str, Level] = {}
         self._told: set[str] = set()
         self._messages = None
@@ -48,6 +49,7 @@ class Monitor:
         """Say once, when configured, what runs where."""
         segmenter, params = pipeline.segmenter, pipeline.params
         self._counters.clear()
+        self._stale_runs.clear()
         self._levels.clear()
         self._told.clear()
         self._node.get_logger().info(
@@ -69,29 +71,31 @@ class Monitor:
             camera_state = self._camera_state(pipeline, name, stream)
             status = camera_status(camera_state, pipeline.params)
             statuses.append(status)
-            self._log_change(status)
+            self._log_change(status, stream.topic_problem)
             self._advise(camera_state, pipeline)
             self._counters[name] = camera_state.snapshot.counters
         self._publish(statuses)
 
     def _camera_state(self, pipeline: Pipeline, name: str, stream: CameraStream) -> CameraState:
+        outputs = pipeline.outputs[name]
         return CameraState(
             name=name,
             snapshot=stream.statistics.snapshot(),
             previous=self._counters.get(name, Counters()),
             is_active=pipeline.is_active,
-            has_listeners=pipeline.outputs[name].is_wanted,
+            wants_images=outputs.wants_images,
+            wants_info=outputs.wants_info,
             topic=stream.topic,
             topic_problem=stream.topic_problem,
             num_publishers=stream.num_publishers,
             reliability=stream.reliability,
         )
 
-    def _log_change(self, status: Status) -> None:
+    def _log_change(self, status: Status, told: str) -> None:
         before = self._levels.get(status.name, Level.OK)
         self._levels[status.name] = status.level
         text = f'camera {status.name}: {status.message}'
-        if status.level == before:
+        if status.level == before or status.message == told:  # the stream has just said it
             return
         if status.level == Level.ERROR:
             self._node.get_logger().error(text)
@@ -103,8 +107,11 @@ class Monitor:
     def _advise(self, state: CameraState, pipeline: Pipeline) -> None:
         """Give each piece of advice once."""
         counters, params = state.snapshot.counters, pipeline.params
-        by_stamp = params.age_source == 'stamp' and not counters.processed
-        if by_stamp and counters.dropped_stale >= MIN_STALE_FRAMES and self._is_new('stamp'):
+        new, name = counters.since(state.previous), state.name
+        run = 0 if new.processed else self._stale_runs.get(name, 0) + new.dropped_stale
+        self._stale_runs[name] = run
+        is_late = params.age_source == 'stamp' and run >= MIN_STALE_FRAMES
+        if is_late and self._is_new(f'{name} stamp'):
             self._node.get_logger().warning(
                 f'camera {state.name}: all frames are older than max_age_ms='
                 f'{params.max_age_ms:g} by their stamps; fix: synchronise the clocks, set '

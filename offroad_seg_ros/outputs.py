@@ -132,9 +132,14 @@ class CameraOutputs:
         )
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether anybody subscribes to an image; a calibration alone needs no engine."""
+    def wants_images(self) -> bool:
+        """Whether anybody subscribes to an image."""
         return any(output.is_wanted for output in self._images)
+
+    @property
+    def wants_info(self) -> bool:
+        """Whether anybody subscribes to the calibration, which needs no engine."""
+        return self._info_publisher.get_subscription_count() > 0
 
     @property
     def wants_confidence(self) -> bool:
@@ -202,7 +207,7 @@ class CameraOutputs:
         output_size: tuple[int, int],
     ) -> None:
         """Publish the calibration, scaled to the outputs."""
-        if self._info_publisher.get_subscription_count() > 0:
+        if self.wants_info:
             scaled = scale_camera_info(info, image_size, output_size)
             scaled.header = header
             self._info_publisher.publish(scaled)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from rclpy.node import Node
 
 from offroad_seg_core.inference.prior import allowed_classes
@@ -33,17 +35,24 @@ class Pipeline:
         self.params = params
         views = camera_views(params)
         self._costs = cost_overrides(params)
-        self.segmenter = open_segmenter(params)
-        self.labels = LabelTopics(node)
-        self.outputs = {name: CameraOutputs(node, name) for name in params.cameras}
-        self._processor = FrameProcessor(node, self.segmenter, views, self.outputs, params)
-        self._worker = Worker(self._processor.process)
-        self.streams = {
-            name: CameraStream(node, name, params, CameraStatistics(), self._worker.notify)
-            for name in params.cameras
-        }
-        self.is_active = False
-        self.labels.publish(self.segmenter)
+        with ExitStack() as owned:  # freed if a later step fails
+            self.segmenter = open_segmenter(params, self._costs)
+            owned.callback(self.segmenter.close)
+            self.labels = LabelTopics(node)
+            owned.callback(self.labels.destroy)
+            self.outputs: dict[str, CameraOutputs] = {}
+            for name in params.cameras:
+                self.outputs[name] = CameraOutputs(node, name)
+                owned.callback(self.outputs[name].destroy)
+            self._processor = FrameProcessor(node, self.segmenter, views, self.outputs, params)
+            self._worker = Worker(self._processor.process)
+            self.streams = {
+                name: CameraStream(node, name, params, CameraStatistics(), self._worker.notify)
+                for name in params.cameras
+            }
+            self.is_active = False
+            self.labels.publish(self.segmenter)
+            self._owned = owned.pop_all()
 
     def activate(self) -> None:
         """Start the worker, then subscribe."""
@@ -63,10 +72,7 @@ class Pipeline:
     def close(self) -> None:
         """Free the topics and the engine."""
         self.deactivate()
-        self.labels.destroy()
-        for output in self.outputs.values():
-            output.destroy()
-        self.segmenter.close()
+        self._owned.close()
 
     def check(self, params: NodeParams) -> None:
         """Raise ValueError unless `apply` can take these run-time parameters."""

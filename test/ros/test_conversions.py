@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
+from offroad_seg_ros import conversions
 from offroad_seg_ros.conversions import (
     ENCODINGS,
     FrameError,
@@ -241,6 +242,13 @@ def test_odd_sizes_of_subsampled_formats(encoding, height, width, message):
         image_from_message(_message(np.zeros((6, 8)), width, encoding, height=height))
 
 
+@pytest.fixture(autouse=True)
+def _look_for_cv_bridge_anew():
+    conversions._find_cv_bridge.cache_clear()
+    yield
+    conversions._find_cv_bridge.cache_clear()
+
+
 def test_an_unknown_encoding_names_both_ways_out(monkeypatch):
     monkeypatch.setitem(sys.modules, 'cv_bridge', None)
     with pytest.raises(FrameError, match=r'(?s)thermal14.*one of bgr8, rgb8.*install cv_bridge'):
@@ -268,6 +276,30 @@ def test_cv_bridge_may_not_know_it_either(monkeypatch):
     monkeypatch.setitem(sys.modules, 'cv_bridge', _bridge(refuse))
     with pytest.raises(FrameError, match='cv_bridge says: unknown to me'):
         image_from_message(_message([[0, 0]], 1, 'thermal14'))
+
+
+@pytest.mark.parametrize('error', [ImportError, AttributeError, SystemError])
+def test_a_cv_bridge_built_for_another_numpy_names_both_ways_out(monkeypatch, error):
+    def fail(message, encoding):
+        raise error('_ARRAY_API not found')
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', _bridge(fail))
+    with pytest.raises(FrameError, match=r'bgr8.*install cv_bridge.*_ARRAY_API not found'):
+        image_from_message(_message([[0, 0]], 1, 'thermal14'))
+
+
+def test_a_missing_cv_bridge_is_looked_for_once(monkeypatch):
+    asked = []
+
+    def look(name):
+        asked.append(name)
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(conversions, 'import_module', look)
+    for _ in range(3):
+        with pytest.raises(FrameError, match='cv_bridge'):
+            image_from_message(_message([[0, 0]], 1, 'thermal14'))
+    assert asked == ['cv_bridge']
 
 
 @pytest.mark.parametrize('extension', ['.png', '.jpg'])

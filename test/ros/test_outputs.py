@@ -110,6 +110,28 @@ def test_camera_info_is_scaled_to_the_outputs(start_node, probe, halves, frame):
     ('output_size', 'expected'),
     [('camera', (100, 200)), ('engine', (48, 96)), ('30x50', (30, 50))],
 )
+def test_camera_info_alone_needs_no_engine(
+    start_node, probe, halves, frame, monkeypatch, output_size, expected
+):
+    node = start_node(output_size=output_size)
+    pipeline = node.node._pipeline
+    monkeypatch.setattr(pipeline.segmenter, 'segment', None)
+    probe.listen('camera_info')
+    infos = probe.node.create_publisher(CameraInfo, 'windshield/camera_info', 1)
+    driver = probe.driver()
+    probe.wait(lambda: infos.get_subscription_count() > 0, 'camera_info subscription')
+    infos.publish(CameraInfo(height=100, width=200))
+    message = probe.send(driver, frame(halves(0, 1, (100, 200)), sec=9), 'camera_info')
+    assert (message.height, message.width) == expected
+    assert message.header.stamp.sec == 9
+    assert not pipeline.streams['windshield'].statistics.snapshot().counters.failed
+    probe.wait_value('windshield', 'message', lambda text: 'only camera_info' in text)
+
+
+@pytest.mark.parametrize(
+    ('output_size', 'expected'),
+    [('camera', (100, 200)), ('engine', (48, 96)), ('30x50', (30, 50))],
+)
 def test_output_size(start_node, probe, halves, frame, pixels_of, output_size, expected):
     start_node(output_size=output_size)
     probe.listen('mask', 'overlay', 'traversability')

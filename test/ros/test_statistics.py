@@ -52,6 +52,18 @@ def test_the_counters_add_up_whatever_happens(events):
         assert counters.received == ended + counters.waiting
 
 
+def test_new_counts_start_at_the_reset_in_between():
+    statistics = CameraStatistics()
+    statistics.lose(4)
+    before = statistics.snapshot().counters
+    statistics.lose(1)
+    assert statistics.snapshot().counters.since(before).lost_in_transport == 1
+    statistics.reset()
+    assert statistics.snapshot().counters.since(before).lost_in_transport == 0
+    statistics.lose(2)
+    assert statistics.snapshot().counters.since(before).lost_in_transport == 2
+
+
 def test_percentiles_of_the_last_200_frames():
     statistics = CameraStatistics()
     for number in range(300):
@@ -98,7 +110,8 @@ def _state(counters=None, previous=None, **changes):
         snapshot=snapshot,
         previous=previous or Counters(),
         is_active=True,
-        has_listeners=True,
+        wants_images=True,
+        wants_info=True,
         topic='/windshield/image',
         topic_problem='',
         num_publishers=1,
@@ -112,7 +125,12 @@ def _state(counters=None, previous=None, **changes):
     [
         (_state(), Level.OK, 'running'),
         (_state(is_active=False, silence_s=99.0), Level.OK, 'inactive'),
-        (_state(has_listeners=False), Level.OK, 'idle: nobody subscribes to an output'),
+        (
+            _state(wants_images=False, wants_info=False),
+            Level.OK,
+            'idle: nobody subscribes to an output',
+        ),
+        (_state(wants_images=False), Level.OK, 'idle: only camera_info is subscribed'),
         (_state(silence_s=2.5), Level.WARN, 'no frame for 2.5 s'),
         (_state(silence_s=11.0), Level.ERROR, 'no frame for 11.0 s'),
         (_state(topic_problem='/x: nobody'), Level.WARN, '/x: nobody'),
@@ -141,7 +159,10 @@ def _state(counters=None, previous=None, **changes):
         ),
         (_state(Counters(lost_in_transport=3)), Level.WARN, '3 frames lost in transport'),
         (
-            _state(Counters(received=1, failed=1), previous=Counters(received=90, failed=90)),
+            _state(
+                Counters(received=99, failed=1, resets=2),
+                previous=Counters(received=90, failed=90, resets=1),
+            ),
             Level.ERROR,
             '1 frames failed: ',
         ),
