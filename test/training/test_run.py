@@ -11,7 +11,6 @@ from offroad_seg_core import provenance
 from offroad_seg_core.config import ConfigError
 from offroad_seg_core.models import create_model
 from offroad_seg_core.taxonomy import load_taxonomy
-from offroad_seg_core.training import run as run_module
 from offroad_seg_core.training.checkpoint import (
     CheckpointError,
     initialize_from,
