@@ -142,12 +142,13 @@ class Preprocessor:
 
 
 def _resize_area(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    # Bilinear sees every pixel up to a reduction of 2, and stripes hardly suffer up to 3. Beyond,
-    # average blocks first, which OpenCV does fast for whole factors; the rest that fits no block
-    # is less than a block at the right and bottom edge.
+    # Bilinear skips pixels beyond a reduction of 2 and fine texture turns into false patterns, so
+    # whole factors go by averaging blocks, which is as fast. What fits no block is less than one
+    # at the right and bottom edge.
     height, width = image.shape[:2]
-    factor = round(min(height / size[0], width / size[1]) / 2)
-    if factor >= 2:
+    ratio = min(height / size[0], width / size[1])
+    factor = round(ratio)
+    if ratio >= 2:
         image = image[: height // factor * factor, : width // factor * factor]
         image = cv2.resize(
             image,

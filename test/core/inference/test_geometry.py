@@ -100,12 +100,7 @@ def test_a_mirrored_view_adds_nothing_where_the_network_is_symmetric(segmenter):
     'period_px',
     [
         2,
-        pytest.param(
-            4,
-            marks=pytest.mark.xfail(
-                strict=True, reason='the last reduction, by 1.95, is bilinear: deviation 73'
-            ),
-        ),
+        4,
     ],
 )
 def test_fine_stripes_average_out(period_px, axis):
