@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from rclpy.node import Node
 
-from offroad_seg_core.inference.prior import allowed_classes
+from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_ros.camera_statistics import CameraStatistics
 from offroad_seg_ros.camera_stream import CameraStream
 from offroad_seg_ros.frame_processing import FrameProcessor
@@ -76,10 +76,9 @@ class Pipeline:
 
     def check(self, params: NodeParams) -> None:
         """Raise ValueError unless `apply` can take these run-time parameters."""
+        # One that never runs refuses what the running one would, and disturbs no frame.
         options = segmenter_options(params, self._costs)
-        bundle = self.segmenter.bundle
-        absent = (*bundle.manifest.suppressed_classes, *options.absent_classes)
-        allowed_classes(bundle.taxonomy, absent)
+        Segmenter(self.segmenter.bundle, self.segmenter.engine, options)
 
     def apply(self, params: NodeParams) -> None:
         """Take run-time parameters that were checked, from the next frame on."""

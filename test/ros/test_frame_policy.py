@@ -135,6 +135,21 @@ def test_stale_by_receipt(start_node, probe, halves, frame):
     assert _adds_up(counters)
 
 
+def test_a_clock_that_goes_wrong_later_is_told_too(start_node, probe, halves, frame):
+    node = start_node(age_source='stamp', max_age_ms=500.0)
+    probe.listen('mask')
+    driver = probe.driver()
+    fresh = frame(halves(0, 0))
+    fresh.header.stamp = node.node.get_clock().now().to_msg()
+    fresh.header.stamp.sec += 60
+    probe.send(driver, fresh)
+    probe.wait_value('windshield', 'processed', lambda count: int(count) > 0)
+    for count in range(1, 7):
+        driver.publish(frame(halves(0, 0)))
+        probe.wait(lambda c=count: _counters(node).dropped_stale == c, 'a stale frame')
+    probe.wait_said('windshield: all frames are older than max_age_ms')
+
+
 def test_stale_by_stamp_warns_once_with_the_fix(start_node, probe, halves, frame):
     node = start_node(age_source='stamp', max_age_ms=500.0)
     probe.listen('mask')

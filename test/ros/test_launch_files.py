@@ -22,7 +22,7 @@ FILES = {
 }
 VALUES = {
     'windshield': '/w/image_raw',
-    'left': '',
+    'left': 'none',
     'cameras': 'rear=/rear/image_raw',
     'transport': 'compressed',
     'engine': 'onnxruntime',

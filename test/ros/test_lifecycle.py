@@ -137,3 +137,17 @@ def test_configure_fails_with_the_reason(start_node, capfd, parameters, reason):
     node = start_node(**parameters)
     assert node.state() == 'unconfigured'
     assert reason in capfd.readouterr().err
+
+
+def test_a_configure_that_fails_late_leaves_no_topics(start_node, monkeypatch):
+    node = start_node(autostart=False)
+    before = len(list(node.node.publishers))
+
+    def fail(*_):
+        raise ValueError('too late')
+
+    with monkeypatch.context() as patch:
+        patch.setattr('offroad_seg_ros.labels.LabelTopics.publish', fail)
+        assert node.run(node.node.trigger_configure).name == 'FAILURE'
+    assert len(list(node.node.publishers)) == before
+    assert node.run(node.node.trigger_configure).name == 'SUCCESS'

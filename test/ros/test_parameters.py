@@ -1,5 +1,6 @@
 """One source of defaults, declared with type and range; changes are checked as a whole."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -216,3 +217,21 @@ def test_bad_output_sizes(text):
 def test_an_output_size_that_would_take_gigabytes():
     with pytest.raises(ParameterError, match="got '20000x9', expected sides of at most 16384 px"):
         parse_output_size('20000x9')
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('tta', 'flip'), ('absent_classes', ['Sky']), ('confidence_threshold', 0.5)],
+)
+def test_what_a_bundle_of_labels_cannot_do_is_refused(start_node, name, value):
+    node = start_node()
+    segmenter = node.node._pipeline.segmenter
+    bundle = segmenter.bundle
+    outputs = bundle.manifest.outputs.model_copy(update={'kind': 'labels'})
+    manifest = bundle.manifest.model_copy(update={'outputs': outputs})
+    segmenter.bundle = replace(bundle, manifest=manifest)
+    before = node.node.get_parameter(name).value
+    result = node.set(name, value)
+    assert not result.successful
+    assert 'a bundle that outputs logits' in result.reason
+    assert node.node.get_parameter(name).value == before

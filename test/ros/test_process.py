@@ -8,12 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo
 
 from offroad_seg_core.visualization import overlay
+from offroad_seg_ros.camera_stream import Frame
+from offroad_seg_ros.frame_processing import FrameProcessor
+from offroad_seg_ros.params import NodeParams
 
 
 def _production_environment():
@@ -114,6 +118,19 @@ def test_ended_under_a_flood_of_frames(run_node, remote_probe, halves, frame, nu
     finally:
         flooding.clear()
         thread.join()
+
+
+def test_the_worker_says_nothing_when_the_context_ends_under_it():
+    class Ended:
+        @property
+        def wants_images(self):
+            raise RuntimeError('publisher is invalid')
+
+    node = SimpleNamespace(context=SimpleNamespace(ok=lambda: False))  # and no logger
+    bundle = SimpleNamespace(taxonomy=SimpleNamespace(palette_bgr=None))
+    segmenter = SimpleNamespace(bundle=bundle, options=SimpleNamespace(cost_overrides={}))
+    processor = FrameProcessor(node, segmenter, {}, {'windshield': Ended()}, NodeParams())
+    processor.process(SimpleNamespace(name='windshield'), Frame(None, 0.0))
 
 
 def test_every_output_of_a_process_is_seen_by_another(

@@ -113,3 +113,18 @@ def test_missing_profile(monkeypatch):
         transport, 'get_rmw_implementation_identifier', lambda: 'rmw_cyclonedds_cpp'
     )
     assert not transport.missing_profile()
+
+
+def test_a_publisher_that_leaves_is_told_once_and_costs_no_calibration(start_node, probe):
+    node = start_node(input_timeout_s=60.0)
+    stream = node.node._pipeline.streams['windshield']
+    info_subscription = stream._info_subscription
+    driver = probe.driver(qos=RELIABLE)
+    probe.wait_value('windshield', 'reliability', lambda text: text == 'reliable')
+    probe.wait_value('windshield', 'level', lambda level: level == 0)
+    probe.log.clear()
+    probe.node.destroy_publisher(driver)
+    probe.wait_value('windshield', 'message', lambda text: 'nobody publishes' in text)
+    probe.spin(0.3)
+    assert sum('nobody publishes' in line for line in probe.log) == 1
+    assert stream._info_subscription is info_subscription
