@@ -96,13 +96,7 @@ def test_a_mirrored_view_adds_nothing_where_the_network_is_symmetric(segmenter):
 
 
 @pytest.mark.parametrize('axis', [0, 1], ids=['horizontal', 'vertical'])
-@pytest.mark.parametrize(
-    'period_px',
-    [
-        2,
-        4,
-    ],
-)
+@pytest.mark.parametrize('period_px', [2, 4])
 def test_fine_stripes_average_out(period_px, axis):
     size = (1997, 3494)  # 3.9 times the network's input: finest period that it can show 7.8 px
     spec = SPEC.model_copy(update={'size': (512, 896)})
