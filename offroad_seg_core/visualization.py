@@ -7,6 +7,7 @@ the image's. Each step is the fastest known one (see benchmarks/imaging.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ _COST_STOPS: tuple[tuple[int, tuple[int, int, int]], ...] = (
 _UNKNOWN_RGB = (128, 128, 128)
 _UNKNOWN_SCALAR = np.array([UNKNOWN_COST], np.uint8)
 _SHEET_MARGIN_PX = 6
+_second_core = ThreadPoolExecutor(1, 'overlay')
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -97,12 +99,28 @@ def overlay(
     _expect('image', image, (*label_map.shape, 3))
     if not 0 <= alpha <= 1:
         raise ValueError(f'alpha: got {alpha}; expected 0 to 1; it is the share of the colour')
-    if out is not None and np.may_share_memory(image, out):
+    if out is None:
+        out = np.empty(image.shape, np.uint8)
+    _expect('out', out, image.shape)
+    if np.may_share_memory(image, out):
         raise ValueError('out: got memory of image; expected another array; pass out=None')
-    out = colorize(label_map, palette, out)
+    # OpenCV blends on one core. Two halves on two cores take two thirds of the time.
+    half = image.shape[0] // 2
+    lower = _second_core.submit(_tint, image[half:], label_map[half:], palette, alpha, out[half:])
+    _tint(image[:half], label_map[:half], palette, alpha, out[:half])
+    lower.result()
+    return out
+
+
+def _tint(
+    image: np.ndarray, label_map: np.ndarray, palette: np.ndarray, alpha: float, out: np.ndarray
+) -> None:
+    if label_map.size == 0:
+        return
+    colorize(label_map, palette, out)
     cv2.addWeighted(image, 1.0 - alpha, out, alpha, 0.0, dst=out)
     unknown = cv2.inRange(label_map, _UNKNOWN_SCALAR, _UNKNOWN_SCALAR)
-    return cv2.copyTo(image, unknown, out)
+    cv2.copyTo(image, unknown, out)
 
 
 def contact_sheet(

@@ -16,6 +16,15 @@ from offroad_seg_core.training.bundle_export import LICENSE, export_checkpoint
 from offroad_seg_core.training.checkpoint import load_checkpoint
 
 
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.partition('x')
+    if not (height.isdecimal() and width.isdecimal()):
+        raise ValueError(f'--input-size: got {text!r}, expected HEIGHTxWIDTH such as 384x672')
+    return int(height), int(width)
+
+
 def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s %(message)s')
     parser = argparse.ArgumentParser(
@@ -23,11 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--checkpoint', type=Path, required=True)
     parser.add_argument('--output', type=Path, required=True, help='folder of the bundle')
+    parser.add_argument('--input-size', help='HxW on the robot, e.g. 384x672; default: as trained')
     parser.add_argument('--license', default=LICENSE, help='of the weights (SPDX identifier)')
     options = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
-        bundle = export_checkpoint(checkpoint, options.output, options.license)
+        size = parse_size(options.input_size)
+        bundle = export_checkpoint(checkpoint, options.output, options.license, size)
     except ValueError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -21,7 +21,10 @@ LICENSE = 'Apache-2.0'
 
 
 def export_checkpoint(
-    checkpoint: Checkpoint, output: str | Path, license_name: str = LICENSE
+    checkpoint: Checkpoint,
+    output: str | Path,
+    license_name: str = LICENSE,
+    input_size: tuple[int, int] | None = None,
 ) -> Bundle:
     """Write the averaged model of a checkpoint as a bundle.
 
@@ -29,6 +32,8 @@ def export_checkpoint(
         checkpoint: Of ``training/train.py``.
         output: The bundle's folder, replaced if it is a bundle.
         license_name: SPDX identifier of the weights' licence, which may follow from their data.
+        input_size: (height, width) that the robot fits frames into; None: the training's. Smaller
+            is faster and less accurate; the metrics in the manifest stay those of the training.
 
     Raises:
         ExportError: The exported file does not compute what the model does.
@@ -51,7 +56,7 @@ def export_checkpoint(
         manifest = {
             'name': Path(output).name,
             'taxonomy': checkpoint.taxonomy.to_dict(),
-            'input': _input_spec(checkpoint, model),
+            'input': _input_spec(checkpoint, model, input_size),
             'models': [{'precision': 'fp32', 'file': MODEL_FILE}],
             'outputs': {
                 'kind': 'logits',
@@ -59,16 +64,21 @@ def export_checkpoint(
                 'num_classes': checkpoint.taxonomy.num_classes,
             },
             'architecture': architecture,
-            'metrics': checkpoint.info['scores'],
+            'metrics': {
+                'measured_at_input_size': list(settings.input_size),
+                **checkpoint.info['scores'],
+            },
             'provenance': _provenance(checkpoint, parity, license_name),
         }
         return write_bundle(output, manifest, {MODEL_FILE: file})
 
 
-def _input_spec(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Any]:
+def _input_spec(
+    checkpoint: Checkpoint, model: nn.Module, input_size: tuple[int, int] | None
+) -> dict[str, Any]:
     settings = checkpoint.config.model
     return {
-        'size': list(settings.input_size),
+        'size': list(input_size or settings.input_size),
         'resize': 'letterbox',
         'color_order': 'rgb',
         'mean': list(settings.mean),
