@@ -8,7 +8,8 @@ last publish and `engine_ms` the engine alone, both medians that the node itself
 /diagnostics; `wait_ms` is the part of it before the worker takes the frame, which grows when
 frames come faster than they can be served; `transport_ms` is camera to node plus node to here.
 `received` is the share of the sent frames, `delivered` of the processed ones. The ratios are
-those of our profile; `node_minus_engine_ms` is measured at 15 Hz, where every frame finds the node idle.
+those of our profile; `node_minus_engine_ms` is measured at 15 Hz, where every frame finds the
+node idle.
 
 Flood: 30 Hz into an engine that takes 100 ms (the real engine, padded by sleep). The age of a
 label is the time from the frame's stamp to the mask's reception here.

@@ -81,13 +81,19 @@ def _parameters() -> str:
     rows = [
         {
             'parameter': f'`{name}`',
-            'default': f'`{list(spec.default) if spec.type is tuple else spec.default}`',
+            'default': f'`{_default(spec)}`',
             'changes': 'while unconfigured' if spec.structural else 'at run time',
             'meaning': spec.description,
         }
         for name, spec in every.items()
     ]
     return markdown_table(rows) + '\n'
+
+
+def _default(spec: Any) -> str:
+    if spec.type is tuple:
+        return str(list(spec.default))
+    return str(spec.default) if spec.default != '' else "''"
 
 
 def main() -> None:
