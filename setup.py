@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ElementTree
 from setuptools import find_packages, setup
 
 PACKAGE = 'offroad_seg_ros'
-ROOT = Path(__file__).parent
+# Resolved: `colcon build --symlink-install` runs a link to this file elsewhere.
+ROOT = Path(__file__).resolve().parent
 MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
 
 

@@ -182,7 +182,10 @@ def _check_taxonomy(path: Path, manifest: Manifest) -> Taxonomy:
 
 def _verify_file(folder: Path, name: str, expected: str) -> None:
     file = folder / name
-    if not file.resolve().is_relative_to(folder.resolve()):
+    # `colcon build --symlink-install` links the manifest and the model alike: what counts is that
+    # the model lies beside the real manifest.
+    home = (folder / MANIFEST_NAME).resolve().parent
+    if not file.resolve().is_relative_to(home):
         raise BundleError(f'{file} leads outside the bundle folder {folder}')
     if not file.is_file():
         raise BundleError(f'{file} is missing; fix: copy the whole bundle folder again')

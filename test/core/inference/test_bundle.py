@@ -85,6 +85,14 @@ def test_escaping_link(folder, tmp_path):
         Bundle.load(folder)
 
 
+def test_a_folder_of_links_to_a_bundle_is_a_bundle(folder, tmp_path):
+    linked = tmp_path / 'linked'
+    linked.mkdir()
+    for file in folder.iterdir():
+        os.symlink(file, linked / file.name)
+    assert Bundle.load(linked).manifest == Bundle.load(folder).manifest
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
