@@ -157,33 +157,37 @@ class CameraOutputs:
         result: SegmentationResult,
         style: Style,
     ) -> None:
-        """Draw and publish each output that somebody subscribes to, the cheapest first."""
+        """Draw each output that somebody subscribes to, then publish them, the labels first."""
         labels = result.label_map
         size = labels.shape
+        ready: list[ImageOutput] = []
         if self._mask.is_wanted:
             _fill(self._mask.canvas(size), labels)
-            self._mask.publish(header)
+            ready.append(self._mask)
         wants_overlay = self._overlay.is_wanted or self._overlay_compressed.is_wanted
         if wants_overlay or self._traversability.is_wanted:
             cost = result.write_cost(self._traversability.canvas(size))
             if self._traversability.is_wanted:
-                self._traversability.publish(header)
+                ready.append(self._traversability)
         if self._confidence.is_wanted and result.confidence_u8 is not None:
             _fill(self._confidence.canvas(size), result.confidence_u8)
-            self._confidence.publish(header)
+            ready.append(self._confidence)
         if self._class_colors.is_wanted:
             colorize(labels, style.class_palette_bgr, out=self._class_colors.canvas(size))
-            self._class_colors.publish(header)
+            ready.append(self._class_colors)
         if wants_overlay:
-            self._publish_overlay(header, image, cost, style)
+            drawn = self._draw_overlay(image, cost, style)
+            if self._overlay.is_wanted:
+                ready.append(self._overlay)
+        # Sending wakes the subscribers, who then compete for the cores: draw everything before.
+        for output in ready:
+            output.publish(header)
+        if self._overlay_compressed.is_wanted and wants_overlay:
+            self._overlay_compressed.publish(header, drawn)
 
-    def _publish_overlay(
-        self,
-        header: Header,
-        image: CameraImage,
-        cost: NDArray[np.uint8],
-        style: Style,
-    ) -> None:
+    def _draw_overlay(
+        self, image: CameraImage, cost: NDArray[np.uint8], style: Style
+    ) -> NDArray[np.uint8]:
         size = cost.shape
         pixels = image.pixels
         if image.size != size:
@@ -192,12 +196,7 @@ class CameraOutputs:
         drawn = overlay(
             background, cost, alpha=style.overlay_alpha, out=self._overlay.canvas(size)
         )
-        if style.legend:
-            draw_legend(drawn, style.legend)
-        if self._overlay.is_wanted:
-            self._overlay.publish(header)
-        if self._overlay_compressed.is_wanted:
-            self._overlay_compressed.publish(header, drawn)
+        return draw_legend(drawn, style.legend) if style.legend else drawn
 
     def publish_info(
         self,
