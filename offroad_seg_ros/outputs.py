@@ -157,37 +157,33 @@ class CameraOutputs:
         result: SegmentationResult,
         style: Style,
     ) -> None:
-        """Draw each output that somebody subscribes to, then publish them, the labels first."""
+        """Draw and publish each output that somebody subscribes to, the cheapest first."""
         labels = result.label_map
         size = labels.shape
-        ready: list[ImageOutput] = []
         if self._mask.is_wanted:
             _fill(self._mask.canvas(size), labels)
-            ready.append(self._mask)
+            self._mask.publish(header)
         wants_overlay = self._overlay.is_wanted or self._overlay_compressed.is_wanted
         if wants_overlay or self._traversability.is_wanted:
             cost = result.write_cost(self._traversability.canvas(size))
             if self._traversability.is_wanted:
-                ready.append(self._traversability)
+                self._traversability.publish(header)
         if self._confidence.is_wanted and result.confidence_u8 is not None:
             _fill(self._confidence.canvas(size), result.confidence_u8)
-            ready.append(self._confidence)
+            self._confidence.publish(header)
         if self._class_colors.is_wanted:
             colorize(labels, style.class_palette_bgr, out=self._class_colors.canvas(size))
-            ready.append(self._class_colors)
+            self._class_colors.publish(header)
         if wants_overlay:
-            drawn = self._draw_overlay(image, cost, style)
-            if self._overlay.is_wanted:
-                ready.append(self._overlay)
-        # Sending wakes the subscribers, who then compete for the cores: draw everything before.
-        for output in ready:
-            output.publish(header)
-        if self._overlay_compressed.is_wanted and wants_overlay:
-            self._overlay_compressed.publish(header, drawn)
+            self._publish_overlay(header, image, cost, style)
 
-    def _draw_overlay(
-        self, image: CameraImage, cost: NDArray[np.uint8], style: Style
-    ) -> NDArray[np.uint8]:
+    def _publish_overlay(
+        self,
+        header: Header,
+        image: CameraImage,
+        cost: NDArray[np.uint8],
+        style: Style,
+    ) -> None:
         size = cost.shape
         pixels = image.pixels
         if image.size != size:
@@ -196,7 +192,12 @@ class CameraOutputs:
         drawn = overlay(
             background, cost, alpha=style.overlay_alpha, out=self._overlay.canvas(size)
         )
-        return draw_legend(drawn, style.legend) if style.legend else drawn
+        if style.legend:
+            draw_legend(drawn, style.legend)
+        if self._overlay.is_wanted:
+            self._overlay.publish(header)
+        if self._overlay_compressed.is_wanted:
+            self._overlay_compressed.publish(header, drawn)
 
     def publish_info(
         self,
