@@ -1,4 +1,4 @@
-"""Label maps from one set of classes to another, and from a dataset's masks to label maps."""
+"""Label maps from one set of classes to another."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from offroad_seg_core.lookup import lookup
 from offroad_seg_core.taxonomy import IGNORE_INDEX, Taxonomy, TaxonomyError
 from offroad_seg_core.taxonomy_checks import check_known, check_unique
-from offroad_seg_core.taxonomy_parsing import expect_keys, expect_mapping, read_yaml_mapping
+from offroad_seg_core.taxonomy_parsing import (
+    close_matches,
+    expect_keys,
+    expect_mapping,
+    read_yaml_mapping,
+)
 
-
-class RawValueError(TaxonomyError):
-    """A mask holds values that its taxonomy does not know."""
+_FOLDER = Path(__file__).parent / 'taxonomies' / 'mappings'
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class LabelMapping:
 
     def apply(self, label_map: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Map a label map of the source, (H, W) uint8, to one of the target, (H, W) uint8."""
-        return cv2.LUT(label_map, self.table, dst=out)
+        return lookup(label_map, self.table, out)
 
     @classmethod
     def by_name(cls, source: Taxonomy, target: Taxonomy) -> LabelMapping:
@@ -113,45 +116,26 @@ class LabelMapping:
         return cls(source.names, target.names, pairs, str(path))
 
 
-def encode_raw(raw_mask: np.ndarray, taxonomy: Taxonomy, where: str = 'mask') -> np.ndarray:
-    """Turn a dataset's mask of raw values into a label map.
+def list_mappings() -> tuple[str, ...]:
+    """Return the names of the shipped label mappings, ``<source>_to_<target>``."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob('*.yaml')))
+
+
+def load_mapping(name_or_path: str | Path, source: Taxonomy, target: Taxonomy) -> LabelMapping:
+    """Load a shipped label mapping by name, or any other from a YAML file.
 
     Args:
-        raw_mask: (H, W) uint8 or uint16 raw values, read unchanged (``cv2.IMREAD_UNCHANGED``:
-            OpenCV's default squeezes 16 bits into 8 without a word).
-        taxonomy: Gives raw values their meaning.
-        where: File name or the like, for the error.
-
-    Returns:
-        (H, W) uint8 class ids, IGNORE_INDEX where the taxonomy ignores the value.
+        name_or_path: A name of list_mappings(), or a path ending in .yaml or .yml.
+        source: Taxonomy that the mapping starts from.
+        target: Taxonomy that it leads to.
 
     Raises:
-        RawValueError: The mask has another shape or type, or values without a meaning; they are
-            listed with their pixel counts.
+        TaxonomyError: Unknown name, or content that LabelMapping.load refuses.
     """
-    if raw_mask.ndim != 2 or raw_mask.dtype not in (np.uint8, np.uint16):
-        got = f'shape {raw_mask.shape} {raw_mask.dtype}'
-        fix = 'read the file with cv2.IMREAD_UNCHANGED; a colour mask is no mask of ids'
-        raise RawValueError.of(where, got, '(H, W) uint8 or uint16', fix)
-    label_map = taxonomy.raw_to_id_table[raw_mask]
-    # Unknown values land on IGNORE_INDEX too, so only those pixels need a second look.
-    void = raw_mask[label_map == IGNORE_INDEX]
-    if void.size:
-        counts = np.bincount(void)
-        unknown = [int(v) for v in counts.nonzero()[0] if int(v) not in taxonomy.known_raw_ids]
-        if unknown:
-            pixels = ', '.join(f'{value} ({counts[value]} px)' for value in unknown[:12])
-            more = f' and {len(unknown) - 12} more values' if len(unknown) > 12 else ''
-            raise RawValueError.of(
-                where,
-                f'unknown raw values {pixels}{more}',
-                f'those of {taxonomy.name}: {_describe_raw_ids(taxonomy)}',
-                'use the taxonomy of this dataset or add them to ignored_raw_ids',
-            )
-    return label_map
-
-
-def _describe_raw_ids(taxonomy: Taxonomy) -> str:
-    known = [f'{raw} {entry.name}' for entry in taxonomy.classes for raw in entry.raw_ids]
-    known += [f'{raw} ignored' for raw in taxonomy.ignored_raw_ids]
-    return ', '.join(known)
+    is_path = isinstance(name_or_path, Path) or name_or_path.endswith(('.yaml', '.yml'))
+    if not is_path and name_or_path not in list_mappings():
+        expected = 'the name of a shipped mapping or the path of a .yaml file'
+        hint = close_matches(name_or_path, list_mappings())
+        raise TaxonomyError.of('label mapping', repr(name_or_path), expected, hint)
+    path = Path(name_or_path) if is_path else _FOLDER / f'{name_or_path}.yaml'
+    return LabelMapping.load(path, source, target)

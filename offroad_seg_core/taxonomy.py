@@ -110,6 +110,7 @@ class Taxonomy:
         source: Where the class list comes from.
         classes: In the order of their ids, 0 to N-1.
         ignored_raw_ids: Values of the dataset's masks that become IGNORE_INDEX.
+        ignored_colors: Likewise for masks that are stored as colour pictures, (red, green, blue).
         categories: Coarser partitions: set name -> category name -> names of its classes. The
             order of the categories is their id.
         unscored: What benchmarks leave out: ``classes`` -> class names, or the name of a category
@@ -123,12 +124,14 @@ class Taxonomy:
     ignored_raw_ids: tuple[int, ...] = ()
     categories: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     unscored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ignored_colors: tuple[tuple[int, int, int], ...] = ()
     origin: str = field(default='', compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where = self.origin or f'taxonomy {self.name!r}'
         checks.check_classes(self.classes, GROUPS, where)
         checks.check_raw_ids(self.classes, self.ignored_raw_ids, where)
+        checks.check_colors(self.classes, self.ignored_colors, where)
         checks.check_categories(self.names, self.categories, self.unscored, where)
 
     @property
@@ -157,23 +160,6 @@ class Taxonomy:
     def palette_bgr(self) -> np.ndarray:
         """``palette_rgb`` in OpenCV's channel order, contiguous."""
         return _read_only(np.ascontiguousarray(self.palette_rgb[:, ::-1]))
-
-    @cached_property
-    def raw_to_id_table(self) -> np.ndarray:
-        """Class id of each raw mask value, (65536,) uint8, read-only.
-
-        IGNORE_INDEX for ignored and for unknown values alike: ``known_raw_ids`` and
-        ``label_mapping.encode_raw`` tell them apart.
-        """
-        table = np.full(65536, IGNORE_INDEX, np.uint8)
-        for entry in self.classes:
-            table[list(entry.raw_ids)] = entry.id
-        return _read_only(table)
-
-    @cached_property
-    def known_raw_ids(self) -> frozenset[int]:
-        """Every raw mask value that has a meaning here, the ignored ones included."""
-        return frozenset(self.ignored_raw_ids).union(*(entry.raw_ids for entry in self.classes))
 
     def index(self, name: str) -> int:
         """Return the id of the class called ``name``.
@@ -206,11 +192,14 @@ class Taxonomy:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts, texts and numbers that from_dict reads back."""
+        colors = ['#' + bytes(color).hex() for color in self.ignored_colors]
         return {
             'name': self.name,
             'source': self.source,
             'classes': [entry.to_dict() for entry in self.classes],
             'ignored_raw_ids': list(self.ignored_raw_ids),
+            # Left out when empty: the digest of a taxonomy without them must not change.
+            **({'ignored_colors': colors} if colors else {}),
             'categories': {
                 key: {group: list(names) for group, names in groups.items()}
                 for key, groups in self.categories.items()
@@ -223,7 +212,7 @@ class Taxonomy:
         """Build a taxonomy from what to_dict returns or a YAML file holds.
 
         Args:
-            data: See to_dict; ``ignored_raw_ids``, ``categories``, ``unscored`` may be missing.
+            data: See to_dict; only ``name``, ``source`` and ``classes`` must be there.
             origin: File the data is from, to be named in errors.
 
         Raises:

@@ -18,7 +18,7 @@ MAX_RAW_ID = 65535
 def check_classes(
     classes: tuple[TaxonomyClass, ...], groups: Mapping[str, Group], where: str
 ) -> None:
-    """Check ids 0 to N-1 in order, unique names and colours, known groups, costs in range."""
+    """Check ids 0 to N-1 in order, unique names, known groups, costs in range."""
     if not 1 <= len(classes) <= MAX_CLASSES:
         got = f'{len(classes)} classes'
         raise TaxonomyError.of(
@@ -37,8 +37,16 @@ def check_classes(
             entry.cost, group.lowest_cost, group.highest_cost, f'{here}: cost', entry.group
         )
     check_unique(((entry.name, entry.name) for entry in classes), 'name', where)
-    colors = (('#' + bytes(entry.color_rgb).hex(), entry.name) for entry in classes)
-    check_unique(colors, 'colour', where)
+
+
+def check_colors(
+    classes: tuple[TaxonomyClass, ...], ignored: tuple[tuple[int, int, int], ...], where: str
+) -> None:
+    """Check that each colour has one meaning."""
+    owners = [(entry.color_rgb, entry.name) for entry in classes]
+    owners += [(color, 'ignored_colors') for color in ignored]
+    named = (('#' + bytes(color).hex(), owner) for color, owner in owners)
+    check_unique(named, 'colour', where)
 
 
 def check_raw_ids(

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 
-TAXONOMY_KEYS = ('name', 'source', 'classes', 'ignored_raw_ids', 'categories', 'unscored')
+TAXONOMY_KEYS = (
+    ('name', 'source', 'classes', 'ignored_raw_ids', 'ignored_colors', 'categories', 'unscored')
+)  # fmt: skip
 CLASS_KEYS = ('id', 'name', 'color', 'raw_ids', 'group', 'cost')
 _HEX_COLOR = re.compile(r'#[0-9a-fA-F]{6}')
 
@@ -154,6 +156,10 @@ def parse_taxonomy(data: object, origin: str) -> dict[str, Any]:
         'classes': [parse_class(entry, origin, index) for index, entry in enumerate(classes)],
         'ignored_raw_ids': _parse_ints(
             data.get('ignored_raw_ids', []), f'{origin}: ignored_raw_ids'
+        ),
+        'ignored_colors': tuple(
+            parse_color(color, f'{origin}: ignored_colors')
+            for color in _expect_list(data.get('ignored_colors', []), f'{origin}: ignored_colors')
         ),
         'categories': {
             expect_text(key, f'{origin}: categories'): _parse_names(

@@ -6,12 +6,12 @@ the image's. Each step is the fastest known one (see benchmarks/imaging.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
+from offroad_seg_core.lookup import lookup
 from offroad_seg_core.taxonomy import LETHAL_COST, UNKNOWN_COST
 
 DEFAULT_ALPHA = 0.45
@@ -31,7 +31,8 @@ _COST_STOPS: tuple[tuple[int, tuple[int, int, int]], ...] = (
 _UNKNOWN_RGB = (128, 128, 128)
 _UNKNOWN_SCALAR = np.array([UNKNOWN_COST], np.uint8)
 _SHEET_MARGIN_PX = 6
-_second_core = ThreadPoolExecutor(1, 'overlay')
+# Rows worked on at once: what they need stays in the second-level cache.
+_STRIP_PX = 1 << 18
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -68,10 +69,24 @@ def colorize(
     """
     _expect('label_map', label_map, label_map.shape[:2])
     _expect('palette', palette, (256, 3))
-    if out is not None:
-        # OpenCV would leave a misfit as it is and hand back a new array.
-        _expect('out', out, (*label_map.shape, 3))
-    return cv2.applyColorMap(label_map, palette.reshape(256, 1, 3), dst=out)
+    if out is None:
+        out = np.empty((*label_map.shape, 3), np.uint8)
+    _expect('out', out, (*label_map.shape, 3))
+    for rows in _strips(label_map.shape):
+        _paint(label_map[rows], palette, out[rows])
+    return out
+
+
+def _paint(label_map: np.ndarray, palette: np.ndarray, out: np.ndarray) -> None:
+    # OpenCV's applyColorMap takes five times as long.
+    cv2.merge([lookup(label_map, channel) for channel in palette.T], dst=out)
+
+
+def _strips(size: tuple[int, int]) -> Iterator[slice]:
+    height, width = size
+    step = max(1, _STRIP_PX // max(1, width))
+    for top in range(0, height if width else 0, step):
+        yield slice(top, min(height, top + step))
 
 
 def overlay(
@@ -104,21 +119,20 @@ def overlay(
     _expect('out', out, image.shape)
     if np.may_share_memory(image, out):
         raise ValueError('out: got memory of image; expected another array; pass out=None')
-    # OpenCV blends on one core. Two halves on two cores take two thirds of the time.
-    half = image.shape[0] // 2
-    lower = _second_core.submit(_tint, image[half:], label_map[half:], palette, alpha, out[half:])
-    _tint(image[:half], label_map[:half], palette, alpha, out[:half])
-    lower.result()
+    # Two tables of 8 bits instead of a blend in floats: at most 1 off, in a third of the time.
+    levels = np.arange(256)
+    faded = np.rint(levels * (1.0 - alpha)).astype(np.uint8)
+    tints = np.rint(palette * alpha).astype(np.uint8)
+    for rows in _strips(label_map.shape):
+        _tint(image[rows], label_map[rows], faded, tints, out[rows])
     return out
 
 
 def _tint(
-    image: np.ndarray, label_map: np.ndarray, palette: np.ndarray, alpha: float, out: np.ndarray
+    image: np.ndarray, label_map: np.ndarray, faded: np.ndarray, tints: np.ndarray, out: np.ndarray
 ) -> None:
-    if label_map.size == 0:
-        return
-    colorize(label_map, palette, out)
-    cv2.addWeighted(image, 1.0 - alpha, out, alpha, 0.0, dst=out)
+    _paint(label_map, tints, out)
+    cv2.add(lookup(image, faded), out, dst=out)
     unknown = cv2.inRange(label_map, _UNKNOWN_SCALAR, _UNKNOWN_SCALAR)
     cv2.copyTo(image, unknown, out)
 

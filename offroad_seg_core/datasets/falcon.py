@@ -5,61 +5,98 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
-from offroad_seg_core.datasets.folder import Split
-from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, pair_by_stem
-from offroad_seg_core.datasets.masks import DatasetError, read_raw_label_map
-from offroad_seg_core.taxonomy import Taxonomy
-
-ENVIRONMENTS = {
-    'cc': 'dry canyon at the coast',
-    'w0': 'white-rock island',
-    'ww': 'the same island, very dark',
-}
+from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
+from offroad_seg_core.datasets.label_source import Unknown, create_reader
+from offroad_seg_core.datasets.masks import DatasetError, MaskReader
+from offroad_seg_core.datasets.pairing import find_labels, find_named, pair
+from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 
 @dataclass(frozen=True, config=STRICT)
 class FalconConfig:
-    """Leave one environment out: train on the others, validate on it.
+    """Leave one environment out, or validate on the frames of another folder.
+
+    The first two letters of a frame's name tell its environment.
 
     Attributes:
         kind: Names this dataset.
         root: Holds ``Color_Images`` and ``Segmentation``.
-        holdout: The environment to validate on, a key of ``ENVIRONMENTS``.
+        holdout: The environment to validate on; null trains on all.
+        validation_root: A folder like ``root`` to validate on, such as the challenge's own
+            validation split; then there is no ``holdout``.
+        mapping: From falcon10 to the wanted classes, see ``find_mapping``; taxonomies that know
+            the masks' raw ids themselves, such as falcon7, need none.
+        unknown: What to do with mask values that the taxonomy does not know.
     """
 
     kind: Literal['falcon']
     root: Path
-    holdout: Literal['cc', 'w0', 'ww']
+    holdout: str | None
+    validation_root: Path | None = None
+    mapping: str | None = None
+    unknown: Unknown = 'error'
+
+    def __post_init__(self) -> None:
+        """Check that there is one way of validation at most."""
+        if self.holdout is not None and self.validation_root is not None:
+            raise ValueError('got holdout and validation_root, expected one of them; remove one')
+
+    def native_taxonomy(self) -> Taxonomy:
+        """Return the dataset's own classes."""
+        return load_taxonomy('falcon10')
 
     def frames(self, split: Split, taxonomy: Taxonomy) -> FrameSet:
         """Return the frames of the held-out environment (validation) or of the others (train).
 
         Raises:
-            DatasetError: The folder has no frames for the split.
+            DatasetError: There are no frames for the split.
         """
-        files = [
-            files
-            for files in read_falcon(self.root)
-            if (files.environment == self.holdout) == (split == 'validation')
-        ]
-        origin = f'{self.root} ({split}, holdout {self.holdout})'
-        return FrameSet(files, taxonomy, read_raw_label_map, origin)
+        if split == 'validation' and self.validation_root is not None:
+            return self._frame_set(
+                read_falcon(self.validation_root), self.validation_root, taxonomy
+            )
+        files = read_falcon(self.root)
+        found = sorted({item.environment for item in files})
+        if split == 'validation' and self.holdout is None:
+            raise DatasetError(
+                f'{self.root}: no frames for validation, holdout is null; set holdout to one of '
+                f'{", ".join(found)}, or validation_root'
+            )
+        if self.holdout is not None and self.holdout not in found:
+            raise DatasetError(
+                f'{self.root}: got holdout {self.holdout!r}, expected one of {", ".join(found)}'
+            )
+        chosen = [f for f in files if (f.environment == self.holdout) == (split == 'validation')]
+        return self._frame_set(chosen, f'{self.root} ({split}, holdout {self.holdout})', taxonomy)
+
+    def _frame_set(
+        self, files: list[FrameFiles], origin: Path | str, taxonomy: Taxonomy
+    ) -> FrameSet:
+        return FrameSet(files, taxonomy, self._reader(taxonomy), str(origin))
+
+    def _reader(self, taxonomy: Taxonomy) -> MaskReader:
+        native = self.native_taxonomy()
+        if self.mapping is None:
+            raw_ids = np.array([raw for entry in native.classes for raw in entry.raw_ids])
+            direct = MaskReader(taxonomy, 'raw_ids', None, self.unknown)
+            if (direct.labels_of(raw_ids) >= 0).all():
+                return direct
+        return create_reader(native, taxonomy, 'raw_ids', self.mapping, self.unknown)
 
 
 def read_falcon(root: Path) -> list[FrameFiles]:
     """List the frames of every environment.
 
     Raises:
-        DatasetError: A folder or a partner is missing, or a stem is of no known environment.
+        DatasetError: A folder or a partner is missing.
     """
-    files = pair_by_stem(root / 'Color_Images', root / 'Segmentation', lambda stem: stem[:2])
-    strangers = sorted(item.stem for item in files if item.environment not in ENVIRONMENTS)
-    if strangers:
-        raise DatasetError(
-            f'{root}: {strangers[0]} and {len(strangers) - 1} more are of no known environment; '
-            f'expected stems that begin with {", ".join(ENVIRONMENTS)}'
-        )
-    return files
+    images = find_named(root, 'Color_Images/**/*')
+    labels = find_labels(root, 'Segmentation/**/*')
+    return [
+        FrameFiles(root / image, root / label, name.rpartition('/')[2][:2])
+        for name, image, label in pair(images, labels, str(root))
+    ]

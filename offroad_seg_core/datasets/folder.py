@@ -8,11 +8,10 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
-from offroad_seg_core.datasets.frames import FrameSet, pair_by_stem
-from offroad_seg_core.datasets.masks import read_label_map
+from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
+from offroad_seg_core.datasets.masks import MaskReader
+from offroad_seg_core.datasets.pairing import find_labels, find_named, pair
 from offroad_seg_core.taxonomy import Taxonomy
-
-Split = Literal['train', 'validation']
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,6 +26,9 @@ class FolderConfig:
     kind: Literal['folder']
     root: Path
 
+    def native_taxonomy(self) -> None:
+        """Return None: the labels are ids of whatever taxonomy is asked for."""
+
     def frames(self, split: Split, taxonomy: Taxonomy) -> FrameSet:
         """Return the frames of a split."""
         return read_folder(self.root / split, taxonomy)
@@ -34,5 +36,10 @@ class FolderConfig:
 
 def read_folder(folder: Path, taxonomy: Taxonomy) -> FrameSet:
     """Return the frames of ``folder/images`` and ``folder/labels``; one environment."""
-    files = pair_by_stem(folder / 'images', folder / 'labels', lambda stem: folder.name)
-    return FrameSet(files, taxonomy, read_label_map, str(folder))
+    images = find_named(folder, 'images/**/*')
+    labels = find_labels(folder, 'labels/**/*')
+    files = [
+        FrameFiles(folder / image, folder / label, folder.name)
+        for _, image, label in pair(images, labels, str(folder))
+    ]
+    return FrameSet(files, taxonomy, MaskReader(taxonomy, 'class_ids'), str(folder))

@@ -2,67 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from offroad_seg_core.datasets.masks import DatasetError, read_image
+from offroad_seg_core.datasets.masks import DatasetError, MaskReader, read_image
 from offroad_seg_core.taxonomy import Taxonomy
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
-LabelReader = Callable[[Path, Taxonomy], np.ndarray]
+Split = Literal['train', 'validation']
+
+_READ_AHEAD = 32  # frames decoded at once while the cache is filled
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrameFiles:
-    """The two files of one frame, and the place it was recorded in."""
+    """The files of one frame, and the place it was recorded in.
+
+    Attributes:
+        image: The picture.
+        label: Its label file; None if the frame has no labels.
+        environment: Scenario or place; results are reported for each.
+        instances: Mask of instance ids, where the dataset has one.
+    """
 
     image: Path
-    label: Path
+    label: Path | None
     environment: str
+    instances: Path | None = None
 
     @property
     def stem(self) -> str:
-        """The name that image and label share."""
+        """The name of the image without its suffix."""
         return self.image.stem
 
 
 class FrameSet:
-    """Labelled frames in a fixed order.
+    """Frames in a fixed order. Nothing is opened before it is read.
 
     Args:
         files: One entry a frame.
         taxonomy: What the ids of the label maps mean.
-        read_label: Reads a label file as ``(H, W)`` uint8 class ids.
+        reader: Reads the label files as label maps of ``taxonomy``; a sequence has one a frame.
         origin: Where the frames are from, for errors.
+        weights: How often each frame is wanted, relative to the others, ``(N,)`` float64; all
+            ones by default, other values where datasets are mixed, see ``mix_frames``.
     """
 
     def __init__(
-        self, files: Sequence[FrameFiles], taxonomy: Taxonomy, read_label: LabelReader, origin: str
+        self,
+        files: Sequence[FrameFiles],
+        taxonomy: Taxonomy,
+        reader: MaskReader | Sequence[MaskReader],
+        origin: str,
+        weights: np.ndarray | None = None,
     ) -> None:
         if not files:
             raise DatasetError(f'{origin}: no frames; expected pictures with labels there')
         self.files = tuple(files)
         self.taxonomy = taxonomy
-        self._read_label = read_label
+        self.origin = origin
+        self.weights = np.ones(len(files)) if weights is None else weights
+        self._readers: tuple[MaskReader, ...] = (
+            tuple(reader) if isinstance(reader, Sequence) else (reader,) * len(files)
+        )
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def reader(self) -> MaskReader:
+        """What reads every label file.
+
+        Raises:
+            DatasetError: The frames are of several datasets, which have a reader each.
+        """
+        if len(set(map(id, self._readers))) > 1:
+            raise DatasetError(
+                f'{self.origin}: the labels are read in several ways; use reader_of(index)'
+            )
+        return self._readers[0]
+
+    def reader_of(self, index: int) -> MaskReader:
+        """Return what reads the label file of one frame."""
+        return self._readers[index]
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the RGB image ``(H, W, 3)`` and the label map ``(H, W)``, both uint8.
 
         Raises:
-            DatasetError: A file cannot be read, or the two sizes differ.
+            DatasetError: A file cannot be read, the frame has no label, or the two sizes differ.
         """
         if index in self._cache:
             return self._cache[index]
         files = self.files[index]
-        image, label_map = read_image(files.image), self._read_label(files.label, self.taxonomy)
+        if files.label is None:
+            raise DatasetError(f'{files.image}: has no label; leave unlabelled frames out here')
+        image = read_image(files.image)
+        label_map = self.reader_of(index).read(files.label)
         if image.shape[:2] != label_map.shape:
             raise DatasetError(
                 f'{files.label}: size {label_map.shape}, but the image {files.image.name} has '
@@ -70,16 +111,29 @@ class FrameSet:
             )
         return image, label_map
 
+    def subset(self, indices: Sequence[int] | np.ndarray) -> FrameSet:
+        """Return some of the frames, in the given order, with the weights they have here."""
+        files = [self.files[index] for index in indices]
+        readers = [self._readers[index] for index in indices]
+        weights = self.weights[np.asarray(indices, np.intp)]
+        return FrameSet(files, self.taxonomy, readers, self.origin, weights)
+
     def cache(self, max_gb: float) -> int:
         """Keep decoded frames in memory, at most ``max_gb``; return how many.
 
         Call it before data-loader workers fork: they share the memory.
         """
-        frame_bytes = sum(array.nbytes for array in self.read(0))
-        count = min(len(self), int(max_gb * 1e9 // frame_bytes))
+        room = int(max_gb * 1e9)
+        self._cache = {}
         with ThreadPoolExecutor() as pool:
-            self._cache = dict(enumerate(pool.map(self.read, range(count))))
-        return count
+            for start in range(0, len(self) if room else 0, _READ_AHEAD):
+                batch = range(start, min(start + _READ_AHEAD, len(self)))
+                for index, frame in zip(batch, pool.map(self.read, batch), strict=True):
+                    room -= sum(array.nbytes for array in frame)
+                    if room < 0:
+                        return len(self._cache)
+                    self._cache[index] = frame
+        return len(self._cache)
 
     def pixel_counts(self, step: int = 4) -> np.ndarray:
         """Count the pixels of each class on every ``step``-th row and column, ``(C,)`` int64."""
@@ -89,42 +143,23 @@ class FrameSet:
         return counts[: self.taxonomy.num_classes]
 
 
-def pair_by_stem(
-    images: Path, labels: Path, environment_of: Callable[[str], str]
-) -> list[FrameFiles]:
-    """Pair the pictures of one folder with the PNG label files of another.
+def mix_frames(sets: Sequence[FrameSet], shares: Sequence[float], origin: str) -> FrameSet:
+    """Put frames of several sets, all of one taxonomy, into one.
 
     Args:
-        images: Folder of .jpg, .jpeg or .png pictures.
-        labels: Folder of .png label files with the same stems.
-        environment_of: Names the environment of a stem.
+        sets: In the order of the result.
+        shares: How much of the drawn frames each set should be, whatever its size; any positive
+            scale.
+        origin: Where the frames are from, for errors.
 
-    Raises:
-        DatasetError: A folder is missing, or a file has no partner; up to 5 are named.
+    Returns:
+        The frames, with weights whose sum over a set is its share of their sum N.
     """
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise DatasetError(f'{folder}: no such folder')
-    pictures = [path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    by_stem = {path.stem: path for path in pictures}
-    if len(by_stem) != len(pictures):
-        twice = sorted({a.stem for a in pictures if by_stem[a.stem] != a})
-        raise DatasetError(f'{images}: two pictures share a stem: {_some(twice)}')
-    masks = {path.stem: path for path in labels.glob('*.png')}
-    problems = [
-        f'{len(stems)} {what}: {_some(sorted(stems))}'
-        for what, stems in (
-            (f'pictures have no label in {labels}', by_stem.keys() - masks.keys()),
-            (f'labels have no picture in {images}', masks.keys() - by_stem.keys()),
-        )
-        if stems
+    files = [item for part in sets for item in part.files]
+    readers = [reader for part in sets for reader in part._readers]
+    scale = len(files) / sum(shares)
+    weights = [
+        part.weights * (scale * share / part.weights.sum())
+        for part, share in zip(sets, shares, strict=True)
     ]
-    if problems:
-        raise DatasetError('; '.join(problems) + '; remove them or add their partners')
-    return [
-        FrameFiles(by_stem[stem], masks[stem], environment_of(stem)) for stem in sorted(by_stem)
-    ]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+    return FrameSet(files, sets[0].taxonomy, readers, origin, np.concatenate(weights))

@@ -10,10 +10,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
-from offroad_seg_core.datasets.folder import Split
-from offroad_seg_core.datasets.frames import FrameFiles, FrameSet
-from offroad_seg_core.datasets.masks import DatasetError, read_label_map
-from offroad_seg_core.taxonomy import Taxonomy
+from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
+from offroad_seg_core.datasets.label_source import create_reader
+from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 from offroad_seg_core.world import DEMO_SEED
 from offroad_seg_core.world.dataset import DatasetOptions, write_dataset
 
@@ -35,6 +34,7 @@ class WorldConfig:
         size: (height, width) of the frames.
         cameras: Names of mounted cameras.
         num_workers: Processes that render.
+        mapping: From falcon10 to the wanted classes, see ``find_mapping``.
     """
 
     kind: Literal['world']
@@ -45,6 +45,7 @@ class WorldConfig:
     size: tuple[int, int] = (544, 960)
     cameras: tuple[str, ...] = ('windshield', 'left')
     num_workers: int = Field(default=2, ge=1)
+    mapping: str | None = None
 
     def __post_init__(self) -> None:
         """Check that what is measured was never trained on."""
@@ -67,18 +68,19 @@ class WorldConfig:
         """Return the seeds of a split."""
         return range(*(self.train_seeds if split == 'train' else self.validation_seeds))
 
+    def native_taxonomy(self) -> Taxonomy:
+        """Return the classes that the world is labelled in."""
+        return load_taxonomy(WORLD_TAXONOMY)
+
     def frames(self, split: Split, taxonomy: Taxonomy) -> FrameSet:
         """Return the frames of a split; render the missing ones.
 
         Raises:
-            DatasetError: The taxonomy is not the one that the world is labelled in.
+            DatasetError, TaxonomyError: The taxonomy lacks classes of the world, see
+                ``find_mapping``.
             StaleDatasetError: The folder holds frames of other options or of another renderer.
         """
-        if taxonomy.name != WORLD_TAXONOMY:
-            raise DatasetError(
-                f'the procedural world is labelled in {WORLD_TAXONOMY}, not in {taxonomy.name}; '
-                f'set taxonomy: {WORLD_TAXONOMY}'
-            )
+        reader = create_reader(self.native_taxonomy(), taxonomy, 'class_ids', self.mapping)
         options = DatasetOptions(
             self.root / split,
             self.seeds(split),
@@ -96,7 +98,7 @@ class WorldConfig:
         if not all(path.exists() for pair in pairs for path in pair):
             _render(options, len(pairs), self.num_workers)
         files = [FrameFiles(image, label, 'world') for image, label in pairs]
-        return FrameSet(files, taxonomy, read_label_map, str(options.output))
+        return FrameSet(files, taxonomy, reader, str(options.output))
 
 
 def _render(options: DatasetOptions, num_frames: int, num_workers: int) -> None:

@@ -1,16 +1,8 @@
-import os
-from pathlib import Path
-
-import cv2
-from hypothesis import given, settings
-from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from offroad_seg_core.label_mapping import LabelMapping, RawValueError, encode_raw
+from offroad_seg_core.label_mapping import LabelMapping, list_mappings, load_mapping
 from offroad_seg_core.taxonomy import TaxonomyError, load_taxonomy
-
-FALCON_RAW = (100, 200, 300, 500, 550, 600, 700, 800, 7100, 10000)
 
 
 def test_by_name():
@@ -69,51 +61,50 @@ def test_load_refuses(tmp_path):
         LabelMapping.load(path, ten, seven)
 
 
-def test_encode_raw_by_hand():
-    mask = np.array([[100, 10000, 7100], [550, 600, 800]], np.uint16)
-    falcon10 = encode_raw(mask, load_taxonomy('falcon10'))
-    np.testing.assert_array_equal(falcon10, [[0, 9, 8], [4, 5, 7]])
-    assert falcon10.dtype == np.uint8
-    falcon7 = encode_raw(mask, load_taxonomy('falcon7'))
-    np.testing.assert_array_equal(falcon7, [[0, 6, 5], [255, 255, 4]])
-    goose = encode_raw(np.array([[0, 63]], np.uint8), load_taxonomy('goose64'))
-    np.testing.assert_array_equal(goose, [[0, 63]])
-
-
-def test_encode_raw_refuses_unknown_values():
-    mask = np.array([[100, 550, 16], [16, 0, 100]], np.uint16)
-    message = (
-        r'frame\.png: got unknown raw values 0 \(1 px\), 16 \(2 px\); .*100 Trees.*550 ignored'
-    )
-    with pytest.raises(RawValueError, match=message):
-        encode_raw(mask, load_taxonomy('falcon7'), 'frame.png')
-    with pytest.raises(RawValueError, match='and 988 more values'):
-        encode_raw(np.arange(11000, 12000, dtype=np.uint16)[None], load_taxonomy('falcon7'))
+@pytest.mark.parametrize('name', list_mappings())
+def test_shipped_mappings_load(name):
+    source, target = (load_taxonomy(part) for part in name.split('_to_'))
+    mapping = load_mapping(name, source, target)
+    assert set(mapping.pairs) == set(source.names)
+    assert (mapping.table != 255).any()
 
 
 @pytest.mark.parametrize(
-    'mask', [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.int32), np.zeros(4, np.uint16)]
+    ('name', 'pairs'),
+    [
+        ('rugd_to_goose64', {'dirt': 'soil', 'grass': None, 'bush': 'bush', 'concrete': None}),
+        ('rellis3d_to_goose64', {'mud': 'soil', 'puddle': 'water', 'tree': None}),
+        ('rellis3d_to_rugd', {'object': 'container/generic-object', 'barrier': None}),
+        ('wildscenes_to_goose64', {'tree-foliage': 'tree_crown', 'grass': None}),
+        ('ycor_to_goose64', {'traversable grass': 'low_grass', 'obstacle': None}),
+        ('ycor_to_freiburg_forest', {'rough trail': 'road/trail', 'puddle': None}),
+        ('rugd_to_falcon10', {'rock': 'Rocks', 'log': 'Logs', 'bush': None}),
+        ('rellis3d_to_falcon10', {'tree': 'Trees', 'log': 'Logs', 'bush': None}),
+    ],
 )
-def test_encode_raw_refuses_other_arrays(mask):
-    with pytest.raises(RawValueError, match=r'expected .H, W. uint8 or uint16.*IMREAD_UNCHANGED'):
-        encode_raw(mask, load_taxonomy('falcon10'))
+def test_shipped_mappings_by_hand(name, pairs):
+    source, target = (load_taxonomy(part) for part in name.split('_to_'))
+    table = load_mapping(name, source, target).table
+    for source_name, target_name in pairs.items():
+        expected = 255 if target_name is None else target.index(target_name)
+        assert table[source.index(source_name)] == expected
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from(FALCON_RAW), min_size=1, max_size=50))
-def test_encode_raw_inverts_the_table(values):
-    taxonomy = load_taxonomy('falcon10')
-    labels = encode_raw(np.array([values], np.uint16), taxonomy)
-    assert [taxonomy.classes[label].raw_ids[0] for label in labels[0]] == values
+def test_shipped_mappings_never_make_costs_harmless():
+    """Where a lethal class goes, the target must not be cheap ground."""
+    for name in list_mappings():
+        source, target = (load_taxonomy(part) for part in name.split('_to_'))
+        for source_name, target_name in load_mapping(name, source, target).pairs.items():
+            if target_name is not None and source.classes[source.index(source_name)].cost == 254:
+                assert target.classes[target.index(target_name)].cost >= 230, (name, source_name)
 
 
-def test_real_masks_are_covered():
-    root = Path(__file__).parents[2]
-    data = Path(os.environ.get('OFFROAD_SEG_DATA', root.parent / 'shared' / 'data'))
-    masks = sorted((data / 'falcon_desert' / 'Segmentation').glob('*.png'))[::40]
-    if not masks:
-        pytest.skip('no Falcon masks; set OFFROAD_SEG_DATA to the folder that has falcon_desert/')
-    for path in masks:
-        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        labels = encode_raw(raw, load_taxonomy('falcon10'), str(path))
-        assert np.count_nonzero(labels == 255) == 0
+def test_load_mapping_by_path_and_by_name(tmp_path):
+    path, ten, seven = write_mapping(tmp_path / 'm.yaml')
+    assert load_mapping(path, ten, seven).pairs == load_mapping(str(path), ten, seven).pairs
+    with pytest.raises(
+        TaxonomyError, match=r"got 'rugd_to_goose'.*did you mean 'rugd_to_goose64'"
+    ):
+        load_mapping('rugd_to_goose', load_taxonomy('rugd'), load_taxonomy('goose64'))
+    with pytest.raises(TaxonomyError, match=r"rugd_to_goose64\.yaml: source: got 'rugd'"):
+        load_mapping('rugd_to_goose64', ten, load_taxonomy('goose64'))

@@ -98,7 +98,7 @@ def test_overlay_agrees_with_plain_numpy(seed, height, width, alpha):
     expected[labels == 255] = image[labels == 255]
     out = np.empty_like(image)
     assert overlay(image, labels, PALETTE, alpha, out) is out
-    assert np.abs(out - expected).max() <= 0.51
+    assert np.abs(out - expected).max() <= 1.0 + 1e-9  # two roundings
     np.testing.assert_array_equal(out[labels == 255], image[labels == 255])
 
 

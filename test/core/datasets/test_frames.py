@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from offroad_seg_core.datasets.falcon import FalconConfig, read_falcon
+from offroad_seg_core.datasets.falcon import FalconConfig
 from offroad_seg_core.datasets.folder import FolderConfig
-from offroad_seg_core.datasets.masks import DatasetError, read_image, read_label_map, read_mask
-from offroad_seg_core.taxonomy import TaxonomyError, load_taxonomy
+from offroad_seg_core.datasets.masks import DatasetError
+from offroad_seg_core.taxonomy import load_taxonomy
 
 SIZE = (6, 8)
 
@@ -35,41 +35,6 @@ def falcon(tmp_path):
     return tmp_path
 
 
-class TestFiles:
-    def test_images_are_rgb(self, tmp_path):
-        write(tmp_path / 'a.png', np.full((2, 2, 3), (255, 0, 10), np.uint8))  # blue, as BGR
-        assert read_image(tmp_path / 'a.png')[0, 0].tolist() == [10, 0, 255]
-
-    def test_sixteen_bits_survive(self, tmp_path):
-        raw = np.array([[7100, 10000], [100, 65535]], np.uint16)
-        write(tmp_path / 'a.png', raw)
-        mask = read_mask(tmp_path / 'a.png')
-        assert mask.dtype == np.uint16
-        assert np.array_equal(mask, raw)
-
-    def test_label_values_are_checked_and_named(self, tmp_path, taxonomy):
-        labels = np.array([[0, 9, 255], [10, 10, 200]], np.uint8)
-        write(tmp_path / 'a.png', labels)
-        with pytest.raises(DatasetError, match=r'a\.png: got class ids 10 \(2 px\), 200 \(1 px\)'):
-            read_label_map(tmp_path / 'a.png', taxonomy)
-        labels[1] = 255
-        write(tmp_path / 'a.png', labels)
-        assert np.array_equal(read_label_map(tmp_path / 'a.png', taxonomy), labels)
-
-    @pytest.mark.parametrize('read', [read_image, read_mask])
-    def test_missing_and_broken_files(self, tmp_path, read):
-        with pytest.raises(DatasetError, match='no such file'):
-            read(tmp_path / 'none.png')
-        (tmp_path / 'bad.png').write_bytes(b'\x89PNG garbage')
-        with pytest.raises(DatasetError, match=r'not a picture that OpenCV reads \(12 bytes\)'):
-            read(tmp_path / 'bad.png')
-
-    def test_colour_masks_are_refused(self, tmp_path):
-        write(tmp_path / 'a.png', np.zeros((2, 2, 3), np.uint8))
-        with pytest.raises(DatasetError, match='got 3 channels, expected a single-channel'):
-            read_mask(tmp_path / 'a.png')
-
-
 class TestFolder:
     def test_pairs_by_stem_in_order(self, tmp_path, taxonomy):
         for split, stems in (('train', 'ba'), ('validation', 'c')):
@@ -88,14 +53,17 @@ class TestFolder:
             write_frame(tmp_path / 'train', stem, 0)
         (tmp_path / 'train' / 'labels' / 'a.png').unlink()
         (tmp_path / 'train' / 'images' / 'c.png').unlink()
-        match = r'1 pictures have no label in .*labels: a; 1 labels have no picture in .*images: c'
+        match = r'1 images have no label: images/a\.png; 1 labels have no image: labels/c\.png'
         with pytest.raises(DatasetError, match=match):
             FolderConfig('folder', tmp_path).frames('train', taxonomy)
 
     def test_two_pictures_of_one_stem(self, tmp_path, taxonomy):
         write_frame(tmp_path / 'train', 'a', 0)
         write(tmp_path / 'train' / 'images' / 'a.jpg', np.zeros((*SIZE, 3), np.uint8))
-        with pytest.raises(DatasetError, match='two pictures share a stem: a'):
+        with pytest.raises(
+            DatasetError,
+            match=r'1 times two files share .*: images/a\.(jpg|png) and images/a\.(jpg|png);',
+        ):
             FolderConfig('folder', tmp_path).frames('train', taxonomy)
 
     def test_empty_and_missing_folders(self, tmp_path, taxonomy):
@@ -141,14 +109,8 @@ class TestFalcon:
     def test_unknown_raw_values_name_file_value_and_count(self, falcon, taxonomy):
         write(falcon / 'Segmentation' / 'w0000001.png', np.full(SIZE, 123, np.uint16))
         frames = FalconConfig('falcon', falcon, 'w0').frames('validation', taxonomy)
-        with pytest.raises(TaxonomyError, match=r'w0000001\.png.*123 \(48 px\)'):
+        with pytest.raises(DatasetError, match=r'w0000001\.png.*123\D+48'):
             frames.read(0)
-
-    def test_unknown_environment(self, falcon):
-        for folder in ('Color_Images', 'Segmentation'):
-            (falcon / folder / 'cc0000002.png').rename(falcon / folder / 'zz1.png')
-        with pytest.raises(DatasetError, match='zz1 and 0 more are of no known environment'):
-            read_falcon(falcon)
 
     def test_real_frames(self, falcon_root, taxonomy):
         config = FalconConfig('falcon', falcon_root, 'cc')

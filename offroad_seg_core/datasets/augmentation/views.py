@@ -6,13 +6,16 @@ Every random choice comes from the generator that is passed in, so a view is a f
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import cv2
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
-from offroad_seg_core.datasets.photometric import PhotometricConfig, distort_colors
+from offroad_seg_core.datasets.augmentation.photometric import PhotometricConfig, distort_colors
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
@@ -21,10 +24,11 @@ LabelMap = np.ndarray
 
 
 @dataclass(frozen=True, config=STRICT)
-class AugmentConfig:
+class ViewsConfig:
     """How training frames are varied.
 
     Attributes:
+        kind: Names this kind of augmentation; the default where a configuration gives none.
         scale_range: Smallest and largest zoom against the size that the robot's network sees,
             drawn log-uniformly.
         rotation_deg: Largest roll of the camera to either side.
@@ -34,6 +38,7 @@ class AugmentConfig:
         photometric: Changes of colour, light and sharpness.
     """
 
+    kind: Literal['views'] = 'views'
     scale_range: tuple[float, float] = (0.5, 2.0)
     rotation_deg: float = Field(default=3.0, ge=0, le=45)
     flip_probability: float = Field(default=0.5, ge=0, le=1)
@@ -48,12 +53,42 @@ class AugmentConfig:
             raise ValueError(f'scale_range is {self.scale_range}, expected 0 < low <= high')
 
 
+class RandomViews:
+    """Random views by one configuration. See ``augment``.
+
+    Args:
+        config: What may vary.
+        crop_size: (height, width) of a view.
+        spec: The network's input on the robot; zoom 1 fits the frame into its size.
+        strength: Multiplies the photometric strength, up to twice the written bounds.
+    """
+
+    def __init__(
+        self,
+        config: ViewsConfig,
+        crop_size: tuple[int, int],
+        spec: InputSpec,
+        strength: float = 1.0,
+    ) -> None:
+        photometric = config.photometric
+        raised = replace(photometric, strength=min(2.0, photometric.strength * strength))
+        self._config = replace(config, photometric=raised)
+        self._crop_size = crop_size
+        self._spec = spec
+
+    def __call__(
+        self, image: Image, label_map: LabelMap, rng: np.random.Generator
+    ) -> tuple[Image, LabelMap]:
+        """Return a view; see ``augment``."""
+        return augment(image, label_map, self._crop_size, self._spec, self._config, rng)
+
+
 def augment(
     image: Image,
     label_map: LabelMap,
     crop_size: tuple[int, int],
     spec: InputSpec,
-    config: AugmentConfig,
+    config: ViewsConfig,
     rng: np.random.Generator,
 ) -> tuple[Image, LabelMap]:
     """Return a random view of a frame.
@@ -76,7 +111,7 @@ def augment(
     for _ in range(config.crop_tries):
         warp = _draw_warp(label_map.shape, crop_size, spec.size, config, rng)
         labels = _warp_nearest(label_map, warp, crop_size, IGNORE_INDEX)
-        if _largest_share(labels) <= config.max_class_share:
+        if largest_share(labels) <= config.max_class_share:
             break
     # The frame's rim goes on outside, so that neither the warp nor a blur mixes padding into it.
     view = cv2.warpAffine(
@@ -113,7 +148,7 @@ def _draw_warp(
     size: tuple[int, ...],
     crop_size: tuple[int, int],
     input_size: tuple[int, int],
-    config: AugmentConfig,
+    config: ViewsConfig,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Return the 2x3 matrix from pixels of the view to pixels of the frame."""
@@ -137,7 +172,7 @@ def _draw_center(side: int, window: float, rng: np.random.Generator) -> float:
     return (side - 1) / 2 + rng.uniform(-abs(slack), abs(slack))
 
 
-def _largest_share(labels: LabelMap) -> float:
+def largest_share(labels: LabelMap) -> float:
     """Return the share of the most frequent class among labelled pixels; 1 if there is none."""
     counts = np.bincount(labels[::4, ::4].ravel(), minlength=256)[:IGNORE_INDEX]
     total = counts.sum()
