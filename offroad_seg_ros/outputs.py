@@ -157,47 +157,49 @@ class CameraOutputs:
         result: SegmentationResult,
         style: Style,
     ) -> None:
-        """Draw and publish each output that somebody subscribes to, the cheapest first."""
-        labels = result.label_map
+        """Draw, then publish each output that somebody subscribes to."""
+        # Each message wakes its readers, and what they do with it slows down the drawing of the
+        # next one where cores are few. So nothing is sent before everything is drawn.
+        ready = self._draw_maps(result, style)
+        wants_raw, wants_jpeg = self._overlay.is_wanted, self._overlay_compressed.is_wanted
+        if wants_raw or wants_jpeg:
+            drawn = self._draw_overlay(image, result, style)
+        for output in [*ready, self._overlay] if wants_raw else ready:
+            output.publish(header)
+        if wants_jpeg:
+            self._overlay_compressed.publish(header, drawn)
+
+    def _draw_maps(self, result: SegmentationResult, style: Style) -> list[ImageOutput]:
+        """Draw what needs no camera image; return what was drawn."""
+        labels, ready = result.label_map, []
         size = labels.shape
         if self._mask.is_wanted:
             _fill(self._mask.canvas(size), labels)
-            self._mask.publish(header)
-        wants_overlay = self._overlay.is_wanted or self._overlay_compressed.is_wanted
-        if wants_overlay or self._traversability.is_wanted:
-            cost = result.write_cost(self._traversability.canvas(size))
-            if self._traversability.is_wanted:
-                self._traversability.publish(header)
+            ready.append(self._mask)
+        if self._traversability.is_wanted:
+            result.write_cost(self._traversability.canvas(size))
+            ready.append(self._traversability)
         if self._confidence.is_wanted and result.confidence_u8 is not None:
             _fill(self._confidence.canvas(size), result.confidence_u8)
-            self._confidence.publish(header)
+            ready.append(self._confidence)
         if self._class_colors.is_wanted:
             colorize(labels, style.class_palette_bgr, out=self._class_colors.canvas(size))
-            self._class_colors.publish(header)
-        if wants_overlay:
-            self._publish_overlay(header, image, cost, style)
+            ready.append(self._class_colors)
+        return ready
 
-    def _publish_overlay(
-        self,
-        header: Header,
-        image: CameraImage,
-        cost: NDArray[np.uint8],
-        style: Style,
-    ) -> None:
-        size = cost.shape
+    def _draw_overlay(
+        self, image: CameraImage, result: SegmentationResult, style: Style
+    ) -> NDArray[np.uint8]:
+        size = result.label_map.shape
         pixels = image.pixels
         if image.size != size:
             pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
         background = CameraImage(pixels, image.color_order).bgr()
-        drawn = overlay(
-            background, cost, alpha=style.overlay_alpha, out=self._overlay.canvas(size)
-        )
+        canvas = self._overlay.canvas(size)
+        overlay(background, result.cost, alpha=style.overlay_alpha, out=canvas)
         if style.legend:
-            draw_legend(drawn, style.legend)
-        if self._overlay.is_wanted:
-            self._overlay.publish(header)
-        if self._overlay_compressed.is_wanted:
-            self._overlay_compressed.publish(header, drawn)
+            draw_legend(canvas, style.legend)
+        return canvas
 
     def publish_info(
         self,

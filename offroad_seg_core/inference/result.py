@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from offroad_seg_core.inference.tta import TTA_VIEWS
+from offroad_seg_core.lookup import lookup
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,4 @@ class SegmentationResult:
 
     def write_cost(self, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         """Compute the cost into ``out`` (same shape, uint8) and return it."""
-        return cv2.LUT(self.label_map, self.cost_table, dst=out)
+        return lookup(self.label_map, self.cost_table, out)

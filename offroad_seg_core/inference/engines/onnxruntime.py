@@ -30,6 +30,8 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 3
+        # Between frames the cores belong to cameras and middleware, not to threads that wait.
+        options.add_session_config_entry('session.force_spinning_stop', '1')
         file = bundle.model_file(precision)
         try:
             session = onnxruntime.InferenceSession(

@@ -14,6 +14,7 @@ from offroad_seg_core.inference.engines.base import (
     EngineOutput,
     EngineUnavailableError,
 )
+from offroad_seg_core.inference.engines.signal_stack import own_signal_stack
 
 MAX_SHAPES = 8
 """Compiled input shapes that are kept; test-time augmentation uses up to three."""
@@ -24,6 +25,7 @@ class OpenVinoEngine:
 
     precisions = ('bf16', 'fp32', 'int8')
 
+    @own_signal_stack()
     def __init__(self, bundle: Bundle, precision: str, num_threads: int) -> None:
         try:
             import openvino
@@ -58,6 +60,7 @@ class OpenVinoEngine:
         }
         self._requests: dict[tuple[int, ...], Any] = {}
 
+    @own_signal_stack()
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See Engine.run. A new input shape is compiled once (about a second)."""
         if self._core is None:
@@ -79,6 +82,7 @@ class OpenVinoEngine:
         self._requests[shape] = request
         return request
 
+    @own_signal_stack()
     def close(self) -> None:
         """See Engine.close."""
         self._requests.clear()
