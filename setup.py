@@ -43,11 +43,29 @@ setup(
             'offroad_seg_ros.*',
         ]
     ),
-    package_data={'offroad_seg_core': ['py.typed', 'taxonomies/*.yaml']},
+    package_data={
+        'offroad_seg_core': [
+            'py.typed',
+            'taxonomies/*.yaml',
+            'taxonomies/mappings/*.yaml',
+            'datasets/faults/*.yaml',
+            'datasets/augmentation/presets/*.yaml',
+            'datasets/analysis/*.html',
+            'evaluation/report/*.html',
+        ]
+    },
     python_requires='>=3.10',
     # Loose on purpose: on a ROS machine NumPy and OpenCV are the distribution's. The pinned sets
     # that were tested together are in requirements/.
-    install_requires=['numpy>=1.21', 'PyYAML', 'pydantic>=2', 'onnxruntime', 'openvino', 'rosbags']
+    install_requires=[
+        'numpy>=1.21',
+        'PyYAML',
+        'pydantic>=2',
+        'stringzilla>=5',
+        'onnxruntime',
+        'openvino',
+        'rosbags',
+    ]
     + ([] if find_spec('cv2') else ['opencv-python-headless']),
     extras_require={'test': requirements('dev'), 'train': requirements('train')},
     data_files=[

@@ -12,6 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from offroad_seg_core.config import STRICT
+from offroad_seg_core.datasets.analysis.class_weights import SCHEMES
+from offroad_seg_core.losses.focused import (
+    boundary_cross_entropy_of,
+    focal_of,
+    logit_adjusted_cross_entropy_of,
+    lovasz_of,
+)
 from offroad_seg_core.losses.functional import (
     Scores,
     cross_entropy_of,
@@ -19,12 +26,18 @@ from offroad_seg_core.losses.functional import (
     ohem_cross_entropy_of,
 )
 
-# name -> function of (scores, **options); see losses/functional.py for the maths.
+# name -> function of (scores, **options); see functional.py and focused.py for the maths.
 LOSSES: dict[str, Callable[..., Tensor]] = {
     'cross_entropy': cross_entropy_of,
     'dice': dice_of,
     'ohem_cross_entropy': ohem_cross_entropy_of,
+    'focal': focal_of,
+    'boundary_cross_entropy': boundary_cross_entropy_of,
+    'lovasz': lovasz_of,
+    'logit_adjusted_cross_entropy': logit_adjusted_cross_entropy_of,
 }
+# Parameters that do not come from a term's options.
+_GIVEN = {'scores', 'class_weights', 'class_shares'}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,7 +61,7 @@ class LossTerm:
             raise ValueError(
                 f'no loss is named {self.name!r}; expected one of {", ".join(LOSSES)}'
             )
-        known = set(inspect.signature(LOSSES[self.name]).parameters) - {'scores', 'class_weights'}
+        known = set(inspect.signature(LOSSES[self.name]).parameters) - _GIVEN
         unknown = sorted(set(self.options) - known)
         if unknown:
             raise ValueError(
@@ -63,9 +76,10 @@ class LossConfig:
     Attributes:
         terms: The summands, each loss once: its name is the name of its value.
         auxiliary_weight: Factor of the same sum on the auxiliary head's logits (0.4 in DDRNet).
-        class_weights: One factor a class; empty for none; ``'inverse_sqrt'`` for
-            1 / sqrt(share of the class in the training set), mean 1, at most ``max_class_weight``.
-        max_class_weight: Bound of the computed class weights.
+        class_weights: One factor a class; empty for none; or a scheme that computes them from
+            the training set: enet, inverse, inverse_sqrt, median_frequency, effective_number
+            (see datasets/analysis/class_weights.py).
+        max_class_weight: Bound of the computed class weights, whose mean is 1.
     """
 
     terms: tuple[LossTerm, ...] = (LossTerm('cross_entropy'),)
@@ -84,10 +98,17 @@ class LossConfig:
                 f'terms has {", ".join(repeated)} more than once, expected every loss once; '
                 'add their weights up in one term'
             )
-        if isinstance(self.class_weights, str) and self.class_weights != 'inverse_sqrt':
+        if isinstance(self.class_weights, str) and self.class_weights not in SCHEMES:
             raise ValueError(
-                f'class_weights is {self.class_weights!r}, expected a list or inverse_sqrt'
+                f'class_weights is {self.class_weights!r}, expected a list of one factor a class '
+                f'or one of {", ".join(SCHEMES)}'
             )
+
+    @property
+    def needs_class_shares(self) -> bool:
+        """Whether a term wants the shares of the classes in the training set."""
+        functions = (LOSSES[term.name] for term in self.terms)
+        return any('class_shares' in inspect.signature(f).parameters for f in functions)
 
 
 class SegmentationLoss(nn.Module):
@@ -96,14 +117,28 @@ class SegmentationLoss(nn.Module):
     Args:
         config: The terms and their weights.
         class_weights: ``(C,)`` float, used by every term that knows class weights; None for none.
+        class_shares: ``(C,)`` float, share of each class among the labelled training pixels; for
+            terms that know it.
+
+    Raises:
+        ValueError: A term needs class shares and there are none.
     """
 
     class_weights: Tensor | None
+    class_shares: Tensor | None
 
-    def __init__(self, config: LossConfig, class_weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: LossConfig,
+        class_weights: Tensor | None = None,
+        class_shares: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.register_buffer('class_weights', class_weights, persistent=False)
+        self.register_buffer('class_shares', class_shares, persistent=False)
+        if class_shares is None and config.needs_class_shares:
+            raise ValueError('a loss term needs class_shares, got None; count the training set')
 
     def forward(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return every term by name (unweighted) and their weighted sum as ``'total'``.
@@ -120,25 +155,6 @@ class SegmentationLoss(nn.Module):
     def _evaluate(self, term: LossTerm, scores: Scores) -> Tensor:
         function = LOSSES[term.name]
         options: dict[str, Any] = dict(term.options)
-        if 'class_weights' in inspect.signature(function).parameters:
-            options['class_weights'] = self.class_weights
+        for given in _GIVEN & inspect.signature(function).parameters.keys() - {'scores'}:
+            options[given] = getattr(self, given)
         return function(scores, **options)
-
-
-def inverse_sqrt_weights(pixel_counts: Tensor, maximum: float = 4.0) -> Tensor:
-    """Return class weights that grow with the rarity of a class, dampened by the square root.
-
-    Args:
-        pixel_counts: Pixels of each class in the training set, ``(C,)``.
-        maximum: Largest weight, after scaling the present classes to mean 1.
-
-    Returns:
-        ``(C,)`` float32; 1 for classes that are absent.
-    """
-    counts = pixel_counts.double()
-    present = counts > 0
-    weights = torch.ones_like(counts)
-    if present.any():
-        raw = (counts[present] / counts.sum()).rsqrt()
-        weights[present] = (raw / raw.mean()).clamp(max=maximum)
-    return weights.float()

@@ -5,7 +5,8 @@ Every function takes
 * ``logits``: unnormalised scores, ``(N, C, H, W)`` float (bfloat16 is computed in float32);
 * ``target``: class ids or ``ignore_index``, ``(N, H, W)`` int64;
 
-and returns a scalar float32 that is 0, with zero gradients, when every pixel is ignored.
+and returns a scalar float32 that is 0, with zero gradients, when every pixel is ignored. Where
+several processes train together it is the loss of all their batches as one, see ``world.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from offroad_seg_core.losses.world import world_sums
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
 DICE_SMOOTHING = 1.0  # pixels; keeps a class of few pixels from dominating
@@ -97,13 +99,20 @@ def cross_entropy_of(
             weighted = weighted * class_weights.to(weighted).view(1, -1, 1, 1)
         uniform = -(weighted.mean(dim=1) * scores.valid).sum()
         loss = (1 - label_smoothing) * loss + label_smoothing * uniform
-    return loss / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    return quotient_of_sums(loss, weights.sum())
+
+
+def quotient_of_sums(loss: Tensor, weight: Tensor) -> Tensor:
+    """Divide a sum of weighted losses by that of the weights, both over all processes."""
+    loss, weight = world_sums(loss, weight)
+    return loss / weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def dice_loss(
     logits: Tensor,
     target: Tensor,
     smoothing: float = DICE_SMOOTHING,
+    all_classes: bool = False,
     ignore_index: int = IGNORE_INDEX,
 ) -> Tensor:
     """Return 1 minus the soft Dice score, averaged over the classes present in the target.
@@ -116,12 +125,16 @@ def dice_loss(
         logits: See the module.
         target: See the module.
         smoothing: s, in pixels, >= 0.
+        all_classes: Absent classes have the loss 0, as here, but also count in the number that
+            the sum is divided by: with s = 0 the multiclass Dice of segmentation-models-pytorch.
         ignore_index: The id of pixels that do not count.
     """
-    return dice_of(Scores.of(logits, target, ignore_index), smoothing)
+    return dice_of(Scores.of(logits, target, ignore_index), smoothing, all_classes)
 
 
-def dice_of(scores: Scores, smoothing: float = DICE_SMOOTHING) -> Tensor:
+def dice_of(
+    scores: Scores, smoothing: float = DICE_SMOOTHING, all_classes: bool = False
+) -> Tensor:
     """See ``dice_loss``."""
     num_classes = scores.log_probs.shape[1]
     valid = scores.valid.to(scores.log_probs.dtype)
@@ -132,9 +145,11 @@ def dice_of(scores: Scores, smoothing: float = DICE_SMOOTHING) -> Tensor:
     zeros = torch.zeros(num_classes, dtype=probs.dtype, device=probs.device)
     overlap = zeros.index_add(0, flat_target, true_probs)
     area = zeros.index_add(0, flat_target, valid.flatten())
+    mass, overlap, area = world_sums(mass, overlap, area)
     present = area > 0
     dice = (2 * overlap + smoothing) / (mass + area + smoothing).where(present, mass + 1)
-    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+    count = num_classes if all_classes else present.sum().clamp(min=1)
+    return ((1 - dice) * present).sum() / count
 
 
 def ohem_cross_entropy_loss(
@@ -148,8 +163,8 @@ def ohem_cross_entropy_loss(
     """Average -log p(target) over the hard pixels only.
 
     Hard are the valid pixels whose p(target) is below ``threshold``, and at least the share
-    ``min_kept`` of valid pixels with the largest loss. (Online hard example mining, Shrivastava
-    et al., arXiv 1604.03540, as DDRNet is trained.)
+    ``min_kept`` of valid pixels (of each process) with the largest loss. (Online hard example
+    mining, Shrivastava et al., arXiv 1604.03540, as DDRNet is trained.)
 
     Args:
         logits: See the module.
@@ -181,4 +196,4 @@ def ohem_cross_entropy_of(
         hard = torch.zeros_like(hard)
         hard[ranked.topk(num_kept).indices] = True
     weights = weights * hard
-    return (losses * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    return quotient_of_sums((losses * weights).sum(), weights.sum())

@@ -1,17 +1,31 @@
-"""One confusion matrix over a whole set of images, and the scores that come from it."""
+"""One confusion matrix over a whole set of images, and the IoU that comes from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from offroad_seg_core.files import atomic_path
+from offroad_seg_core.metrics.arithmetic import divide, mean_of, share
+from offroad_seg_core.metrics.counting import count_pairs, refuse_unknown, require_label_maps
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
 FORMAT_VERSION = 1
+
+MeanRule = Literal['present', 'occurring', 'all_absent_0', 'all_absent_1']
+
+# Published figures follow different ones of these rules, and no two can be compared: state the
+# rule beside the figure. A class that is absent from the truth but predicted has an IoU of 0.
+MEAN_RULES: Mapping[MeanRule, str] = {
+    'present': 'over the classes that occur in the truth',
+    'occurring': 'over the classes that occur in the truth or in the prediction',
+    'all_absent_0': 'over all classes, one that occurs in neither counts 0',
+    'all_absent_1': 'over all classes, one that occurs in neither counts 1',
+}
 
 
 class ConfusionMatrix:
@@ -44,17 +58,11 @@ class ConfusionMatrix:
         Raises:
             ValueError: Shapes or types differ, or an id is neither a class nor IGNORE_INDEX.
         """
-        for name, array in (('label_map', label_map), ('target', target)):
-            if array.dtype != np.uint8 or array.shape != target.shape:
-                got = f'{array.shape} {array.dtype}'
-                expected = f'{target.shape} uint8'
-                raise ValueError(f'{name}: got {got}; expected {expected}; convert or resize it')
-        # Both ids in one 16-bit number: a single pass counts every pair, without masks.
-        pairs = (target.astype(np.uint16) << 8) | label_map
-        joint = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+        require_label_maps(label_map, target)
+        joint = count_pairs(target, label_map)
         n = self.num_classes
-        self._refuse_unknown('target', joint.sum(axis=1))
-        self._refuse_unknown('label_map', joint.sum(axis=0))
+        refuse_unknown('target', joint.sum(axis=1), n)
+        refuse_unknown('label_map', joint.sum(axis=0), n)
         self.counts[:, :n] += joint[:n, :n]
         self.counts[:, n] += joint[:n, IGNORE_INDEX]
 
@@ -65,6 +73,18 @@ class ConfusionMatrix:
             raise ValueError(f'merge: got {got}; expected equal taxonomies; map the labels first')
         merged = ConfusionMatrix(self.num_classes)
         merged.counts = self.counts + other.counts
+        return merged
+
+    def merge_classes(self, groups: np.ndarray, num_groups: int) -> ConfusionMatrix:
+        """Return the matrix of coarser classes.
+
+        Args:
+            groups: Group of each class, (num_classes,) whole numbers from 0 to num_groups - 1.
+            num_groups: How many groups there are.
+        """
+        merged = ConfusionMatrix(num_groups)
+        columns = np.append(groups, num_groups)  # unlabeled stays unlabeled
+        np.add.at(merged.counts, (groups[:, None], columns[None]), self.counts)
         return merged
 
     @property
@@ -78,20 +98,40 @@ class ConfusionMatrix:
         return self.counts.sum(axis=1)
 
     @property
+    def predicted_pixels(self) -> np.ndarray:
+        """Pixels with a true class that were predicted as each class, (num_classes,) int64."""
+        return self.counts[:, :-1].sum(axis=0)
+
+    @property
     def pixel_accuracy(self) -> float:
         """Share of pixels with a true class that were predicted right; nan without any."""
-        total = self.num_pixels
-        return float(np.trace(self.counts)) / total if total else float('nan')
+        return share(np.trace(self.counts), self.num_pixels)
 
     def iou(self) -> np.ndarray:
         """Return intersection over union of each class, (num_classes,) float64.
 
         nan for a class that occurs neither in the truth nor in the predictions.
         """
-        n = self.num_classes
-        intersection = np.diagonal(self.counts).astype(np.float64)
-        union = self.true_pixels + self.counts[:, :n].sum(axis=0) - intersection
-        return np.divide(intersection, union, out=np.full(n, np.nan), where=union > 0)
+        hits = np.diagonal(self.counts)
+        return divide(hits, self.true_pixels + self.predicted_pixels - hits)
+
+    def mean_iou(self, rule: MeanRule) -> float:
+        """Return the mean IoU of the classes; nan when none that the rule averages occurs.
+
+        Args:
+            rule: A key of MEAN_RULES, which says what each one averages.
+
+        Raises:
+            ValueError: There is no such rule.
+        """
+        if rule not in MEAN_RULES:
+            raise ValueError(f'rule: got {rule!r}; expected one of {list(MEAN_RULES)}; choose one')
+        iou = self.iou()
+        if rule == 'present':
+            return mean_of(iou, self.true_pixels > 0)
+        if rule == 'occurring' or not self.num_pixels:
+            return mean_of(iou, ~np.isnan(iou))
+        return float(np.nan_to_num(iou, nan=1.0 if rule == 'all_absent_1' else 0.0).mean())
 
     @property
     def miou(self) -> float:
@@ -99,7 +139,7 @@ class ConfusionMatrix:
 
         A class that is only ever predicted wrongly counts as 0. nan when no class occurs.
         """
-        return _mean(self.iou(), ~np.isnan(self.iou()))
+        return self.mean_iou('occurring')
 
     @property
     def miou_present(self) -> float:
@@ -107,7 +147,7 @@ class ConfusionMatrix:
 
         Never below ``miou``: classes that were invented are left out. Report both.
         """
-        return _mean(self.iou(), self.true_pixels > 0)
+        return self.mean_iou('present')
 
     def save(self, path: str | Path) -> None:
         """Write the counts as JSON; readers see the old file or the new one, never a part."""
@@ -143,16 +183,3 @@ class ConfusionMatrix:
         matrix = cls(len(rows))
         matrix.counts = np.array(rows, np.int64)
         return matrix
-
-    def _refuse_unknown(self, name: str, pixels: np.ndarray) -> None:
-        """Refuse ids between num_classes and 254; ``pixels`` counts each id, (256,)."""
-        unknown = pixels[self.num_classes : IGNORE_INDEX].nonzero()[0] + self.num_classes
-        if unknown.size:
-            got = ', '.join(f'{value} ({pixels[value]} px)' for value in unknown[:12])
-            expected = f'0 to {self.num_classes - 1} or {IGNORE_INDEX}'
-            fix = 'map the labels to this taxonomy first'
-            raise ValueError(f'{name}: got ids {got}; expected {expected}; {fix}')
-
-
-def _mean(values: np.ndarray, mask: np.ndarray) -> float:
-    return float(values[mask].mean()) if mask.any() else float('nan')

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
+from offroad_seg_core.metrics import class_scores
+from offroad_seg_core.metrics.arithmetic import by_name, plain, share
+from offroad_seg_core.metrics.confusion_matrix import MEAN_RULES, ConfusionMatrix, MeanRule
 from offroad_seg_core.taxonomy import LETHAL_COST, UNKNOWN_COST, Taxonomy
 
 # The middle of the cost scale: in the shipped taxonomies everything that a careful driver goes
@@ -28,6 +30,19 @@ class SegmentationScores:
         false_safe_rate: See false_safe_rate.
         false_alarm_rate: See false_alarm_rate.
         costly_from: The threshold of these two rates.
+        miou_all_absent_0: Mean IoU by that rule, see MEAN_RULES.
+        miou_all_absent_1: Mean IoU by that rule, see MEAN_RULES.
+        num_classes: Classes of the taxonomy.
+        num_present: Those that occur in the truth.
+        mean_accuracy: See class_scores.mean_accuracy.
+        micro_iou: See class_scores.micro_iou.
+        frequency_weighted_iou: See class_scores.frequency_weighted_iou.
+        dice: Class name -> Dice, also called F1.
+        precision: Class name -> precision.
+        recall: Class name -> recall.
+        accuracy: Class name -> accuracy of the class against the rest.
+        group_iou: Traversability group -> IoU of its classes merged.
+        group_miou_present: Mean over the groups that occur in the truth.
     """
 
     num_pixels: int
@@ -38,16 +53,39 @@ class SegmentationScores:
     false_safe_rate: float
     false_alarm_rate: float
     costly_from: int
+    miou_all_absent_0: float
+    miou_all_absent_1: float
+    num_classes: int
+    num_present: int
+    mean_accuracy: float
+    micro_iou: float
+    frequency_weighted_iou: float
+    dice: dict[str, float]
+    precision: dict[str, float]
+    recall: dict[str, float]
+    accuracy: dict[str, float]
+    group_iou: dict[str, float]
+    group_miou_present: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, None in place of nan (which JSON does not have)."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: plain(entry) for key, entry in value.items()}
-            return None if isinstance(value, float) and np.isnan(value) else value
-
         return plain(asdict(self))
+
+    def mean_iou_lines(self) -> list[str]:
+        """Return each mean IoU with the rule that it follows, for people, the headline first."""
+        figures: dict[MeanRule, float] = {
+            'present': self.miou_present,
+            'occurring': self.miou,
+            'all_absent_0': self.miou_all_absent_0,
+            'all_absent_1': self.miou_all_absent_1,
+        }
+        number = {'present': self.num_present}
+        number |= dict.fromkeys(('all_absent_0', 'all_absent_1'), self.num_classes)
+        return [
+            f'mIoU {figure:.4f} {MEAN_RULES[rule]}'
+            + (f' ({number[rule]})' if rule in number else '')
+            for rule, figure in figures.items()
+        ]
 
 
 def segmentation_scores(
@@ -72,16 +110,30 @@ def segmentation_scores(
         expected = f'{taxonomy.num_classes} of {taxonomy.name}'
         raise ValueError(f'matrix: got {got}; expected {expected}; use the matching taxonomy')
     costs = taxonomy.cost_table() if cost_table is None else cost_table
-    iou = (float(value) for value in matrix.iou())
+    names = taxonomy.names
+    groups, grouped = class_scores.group_matrix(matrix, taxonomy)
     return SegmentationScores(
         num_pixels=matrix.num_pixels,
         pixel_accuracy=matrix.pixel_accuracy,
         miou=matrix.miou,
         miou_present=matrix.miou_present,
-        iou=dict(zip(taxonomy.names, iou, strict=True)),
+        iou=by_name(names, matrix.iou()),
         false_safe_rate=false_safe_rate(matrix, costs, costly_from),
         false_alarm_rate=false_alarm_rate(matrix, costs, costly_from),
         costly_from=costly_from,
+        miou_all_absent_0=matrix.mean_iou('all_absent_0'),
+        miou_all_absent_1=matrix.mean_iou('all_absent_1'),
+        num_classes=matrix.num_classes,
+        num_present=int(np.count_nonzero(matrix.true_pixels)),
+        mean_accuracy=class_scores.mean_accuracy(matrix),
+        micro_iou=class_scores.micro_iou(matrix),
+        frequency_weighted_iou=class_scores.frequency_weighted_iou(matrix),
+        dice=by_name(names, class_scores.dice(matrix)),
+        precision=by_name(names, class_scores.precision(matrix)),
+        recall=by_name(names, class_scores.recall(matrix)),
+        accuracy=by_name(names, class_scores.accuracy(matrix)),
+        group_iou=by_name(groups, grouped.iou()),
+        group_miou_present=grouped.miou_present,
     )
 
 
@@ -132,6 +184,5 @@ def _costly_and_free(
 
 def _share(matrix: ConfusionMatrix, rows: np.ndarray, columns: np.ndarray) -> float:
     """Return the share of the pixels in ``rows`` that lie in ``columns``."""
-    total = int(matrix.true_pixels[rows].sum())
-    hits = int(matrix.counts[rows, :-1][:, columns].sum())
-    return hits / total if total else float('nan')
+    hits = matrix.counts[rows, :-1][:, columns].sum()
+    return share(hits, matrix.true_pixels[rows].sum())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offroad_seg_core.models.contract import check_images
 from offroad_seg_core.models.dappm import DAPPM, norm_relu_conv
 
 
@@ -186,16 +187,7 @@ class DDRNet(nn.Module):
         return tuple(f'{head}.{len(self.head) - 1}.' for head in heads)
 
     def _check(self, images: Tensor) -> None:
-        if torch.compiler.is_exporting():  # sizes are symbols there
-            return
-        multiple = self.input_multiple
-        height, width = images.shape[-2:]
-        if height % multiple or width % multiple:
-            padded = tuple(-(-size // multiple) * multiple for size in (height, width))
-            raise ValueError(
-                f'image size ({height}, {width}) is not divisible by {multiple}, so that the '
-                f'branches would not line up; pad or resize to {padded}'
-            )
+        check_images(images, self.input_multiple)
         if self.training and len(images) == 1:
             raise ValueError(
                 'got a batch of 1 image in training mode, expected 2 or more: the global pooling '
@@ -219,3 +211,8 @@ def _initialize(module: nn.Module) -> None:
 def ddrnet23_slim(num_classes: int, **options: Any) -> DDRNet:
     """Return DDRNet-23-slim: planes 32, pyramid 128, head 64 (5.7 M parameters)."""
     return DDRNet(num_classes, planes=32, spp_channels=128, head_channels=64, **options)
+
+
+def ddrnet23(num_classes: int, **options: Any) -> DDRNet:
+    """Return DDRNet-23: planes 64, pyramid 128, head 128 (20 M parameters)."""
+    return DDRNet(num_classes, planes=64, spp_channels=128, head_channels=128, **options)

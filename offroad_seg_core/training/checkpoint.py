@@ -66,7 +66,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f'{path}: no such file; expected a .ckpt of training/train.py')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError) as error:
         raise CheckpointError(f'{path}: cannot be read as a checkpoint: {error}') from error
     record = content.get(KEY) if isinstance(content, dict) else None
     if record is None:

@@ -10,9 +10,13 @@ from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets import DatasetConfig
-from offroad_seg_core.datasets.transforms import AugmentConfig
+from offroad_seg_core.datasets.augmentation import AugmentConfig, ViewsConfig
+from offroad_seg_core.datasets.augmentation.copy_paste import CopyPasteConfig
+from offroad_seg_core.datasets.augmentation.mixing import MixConfig
+from offroad_seg_core.datasets.sampling import SamplingConfig
 from offroad_seg_core.losses import LossConfig
 from offroad_seg_core.models import MODELS
+from offroad_seg_core.training.distributed import DistributedConfig
 from offroad_seg_core.training.optim import OptimizerConfig
 
 Precision = Literal['auto', 'fp32', 'bf16']
@@ -26,15 +30,20 @@ class ModelConfig:
         name: A key of ``MODELS``.
         options: Keyword arguments of its builder.
         input_size: (height, width) that frames are fitted into on the robot; zoom 1 in training.
+        resize: ``letterbox`` keeps the frame's aspect and pads, ``stretch`` does not.
         mean: Subtracted from RGB values of 0 to 255.
         std: Divides them afterwards.
+        weights: Pretrained weights of the encoder: a name such as ``imagenet``, which is
+            downloaded, or the path of a file; null starts from nothing.
     """
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
     input_size: tuple[int, int] = (512, 896)
+    resize: Literal['letterbox', 'stretch'] = 'letterbox'
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         """Check the name."""
@@ -47,16 +56,34 @@ class LoaderConfig:
     """How batches are made.
 
     Attributes:
-        batch_size: Views of a step.
+        batch_size: Views of a batch, in each process where several train together.
         crop_size: (height, width) of a view.
-        num_workers: Processes that prepare batches beside the one that trains; 0 for none.
-        cache_gb: Memory for decoded frames; 0 reads them from disk each time.
+        crop_scale_range: Smallest and largest side of a batch's views against ``crop_size``,
+            drawn anew for each batch; each side is then a multiple of the network's stride.
+        num_workers: Processes that prepare batches beside the one that trains; 0 for none: then
+            training waits for each batch. Each worker fills about one core, so on a processor
+            leave cores to the network; beside a GPU take as many as make a step's batch in a
+            step's time.
+        prefetch_batches: Batches that each worker prepares ahead. They wait in shared memory,
+            15 MB each for 8 views of 512x896; containers often have no more than 64 MB of it.
+        cache_gb: Memory of a process for decoded frames, shared by its workers; 0 reads them from
+            disk each time.
     """
 
     batch_size: int = Field(default=8, ge=2)
     crop_size: tuple[int, int] = (256, 448)
+    crop_scale_range: tuple[float, float] = (1.0, 1.0)
     num_workers: int = Field(default=0, ge=0)
+    prefetch_batches: int = Field(default=2, ge=1)
     cache_gb: float = Field(default=4.0, ge=0)
+
+    def __post_init__(self) -> None:
+        """Check the range of crop sizes."""
+        low, high = self.crop_scale_range
+        if not 0 < low <= high:
+            raise ValueError(
+                f'crop_scale_range is {self.crop_scale_range}, expected 0 < low <= high'
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -69,13 +96,23 @@ class TrainConfig:
         model: The network.
         optimizer: Steps, learning rate, averaging.
         loader: Batches.
+        sampling: How often each frame is drawn.
+        copy_paste: Pastes objects of rare classes into frames; null for none.
         augment: Random views.
+        mix: Lays parts of views over each other; null for none.
         loss: What is minimised.
         taxonomy: Name or YAML file of the classes.
         seed: Of the first weights, the order of frames and every augmentation.
         precision: ``auto`` computes in bfloat16 where the processor does so natively.
-        validate_every: Steps between validations; also between checkpoints.
+        validate_every: Steps between validations, each of which saves a checkpoint.
+        checkpoint_every: Steps between further checkpoints; 0 for none.
+        early_stopping: Stop after so many validations without a better one; 0 never does.
         max_validation_frames: Bound of the frames of a validation; 0 takes all.
+        log_every: Steps between rows of steps.csv.
+        overfit_frames: Train and validate on the first so many training frames, without
+            augmentation, to see whether the rest can learn at all; 0 is off.
+        tensorboard: Log curves and pictures for TensorBoard, too; needs that package.
+        distributed: In how many processes.
         init_checkpoint: Start from these weights; the classifier is new if the classes differ.
         output: Folder that holds the runs' folders.
     """
@@ -85,13 +122,22 @@ class TrainConfig:
     model: ModelConfig
     optimizer: OptimizerConfig
     loader: LoaderConfig = LoaderConfig()
-    augment: AugmentConfig = AugmentConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    copy_paste: CopyPasteConfig | None = None
+    augment: AugmentConfig = ViewsConfig()
+    mix: MixConfig | None = None
     loss: LossConfig = LossConfig()
     taxonomy: str = 'falcon10'
     seed: int = Field(default=1, ge=0)
     precision: Precision = 'auto'
     validate_every: int = Field(default=250, ge=1)
+    checkpoint_every: int = Field(default=0, ge=0)
+    early_stopping: int = Field(default=0, ge=0)
     max_validation_frames: int = Field(default=0, ge=0)
+    log_every: int = Field(default=10, ge=1)
+    overfit_frames: int = Field(default=0, ge=0)
+    tensorboard: bool = False
+    distributed: DistributedConfig = DistributedConfig()
     init_checkpoint: Path | None = None
     output: Path = Path('runs')
 

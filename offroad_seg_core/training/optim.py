@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import math
-from typing import Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -15,51 +16,120 @@ from offroad_seg_core.config import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with warm-up and decay to zero.
+    """Which optimizer, and how its learning rate goes up, down and differs between the parts.
 
     Attributes:
         max_steps: Optimizer steps of the whole training.
+        kind: ``adamw`` (Loshchilov and Hutter, arXiv 1711.05101), ``adam`` (Kingma and Ba, arXiv
+            1412.6980; weight decay is part of the gradient) or ``sgd`` with Nesterov momentum.
         learning_rate: Its peak, after the warm-up.
+        encoder_factor: The encoder's learning rate against ``learning_rate``.
+        classifier_factor: That of the layers that depend on the class set.
+        freeze_encoder_steps: So long the encoder keeps its weights, and its batch norms their
+            statistics.
         weight_decay: Of matrices and kernels; norms and biases have none.
+        momentum: Of sgd.
         warmup_steps: Steps of linear growth from 0 to the peak.
-        schedule: ``poly`` is (1 - progress) ** power, ``cosine`` half a wave.
+        schedule: ``poly`` is (1 - progress) ** power, ``cosine`` half a wave, ``constant`` stays.
         power: Of the polynomial.
+        final_factor: Where the schedule ends, against the peak.
         max_grad_norm: Gradients are scaled down to this Euclidean norm; 0 is off.
+        accumulate: Batches whose mean gradient makes one step; for large batches in little memory.
         ema_decay: Of the averaged weights, which are validated and exported.
     """
 
     max_steps: int = Field(ge=1)
+    kind: Literal['adamw', 'adam', 'sgd'] = 'adamw'
     learning_rate: float = Field(default=2e-3, gt=0)
+    encoder_factor: float = Field(default=1.0, gt=0)
+    classifier_factor: float = Field(default=1.0, gt=0)
+    freeze_encoder_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     warmup_steps: int = Field(default=50, ge=0)
-    schedule: Literal['poly', 'cosine'] = 'poly'
+    schedule: Literal['poly', 'cosine', 'constant'] = 'poly'
     power: float = Field(default=0.9, gt=0)
+    final_factor: float = Field(default=0.0, ge=0, le=1)
     max_grad_norm: float = Field(default=5.0, ge=0)
+    accumulate: int = Field(default=1, ge=1)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
+
+    @property
+    def treats_encoder_apart(self) -> bool:
+        """Whether the model must say which part its encoder is."""
+        return self.encoder_factor != 1 or self.freeze_encoder_steps > 0
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return AdamW over the trainable weights, in two groups: with and without decay."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            'params': [parameter for parameter in trainable if parameter.ndim > 1],
-            'weight_decay': config.weight_decay,
-        },
-        {
-            'params': [parameter for parameter in trainable if parameter.ndim <= 1],
-            'weight_decay': 0.0,
-        },
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    """Return the optimizer over the trainable weights, in groups.
+
+    Each group has the key ``part``: encoder, classifier or body; parts whose learning rate is
+    that of the body are not told apart.
+
+    Raises:
+        ValueError: The encoder shall be treated apart, but the model has none.
+    """
+    if config.treats_encoder_apart and not hasattr(model, 'encoder'):
+        raise ValueError(
+            f'optimizer.encoder_factor or freeze_encoder_steps is set, but '
+            f'{type(model).__name__} has no separate encoder; remove them'
+        )
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    parts = _parts(model, config)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part, decays = parts(name), parameter.ndim > 1
+        factor = {'encoder': config.encoder_factor, 'classifier': config.classifier_factor}
+        group = groups.setdefault(
+            (part, decays),
+            {
+                'params': [],
+                'part': part,
+                'lr': config.learning_rate * factor.get(part, 1.0),
+                'weight_decay': config.weight_decay if decays else 0.0,
+            },
+        )
+        group['params'].append(parameter)
+    # With decay first, as a plain AdamW would be written down.
+    ordered = [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]
+    if config.kind == 'sgd':
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(ordered, lr=1.0, momentum=config.momentum, nesterov=nesterov)
+    if config.kind == 'adam':
+        return torch.optim.Adam(ordered, lr=1.0, fused=True)
+    return torch.optim.AdamW(ordered, lr=1.0, fused=True)
 
 
-def learning_rate_factor(step: int, config: OptimizerConfig) -> float:
-    """Return what the peak learning rate is multiplied with at a step (from 0), in [0, 1]."""
+def _parts(model: nn.Module, config: OptimizerConfig) -> Callable[[str], str]:
+    """Return what names the part of a weight."""
+    encoder: set[str] = set()
+    if config.treats_encoder_apart:
+        own = {id(parameter) for parameter in model.encoder.parameters()}  # type: ignore[union-attr]
+        encoder = {name for name, weight in model.named_parameters() if id(weight) in own}
+    apart = config.classifier_factor != 1
+    prefixes = tuple(cast(tuple[str, ...], model.classifiers)) if apart else ()
+
+    def part(name: str) -> str:
+        if name in encoder:
+            return 'encoder'
+        return 'classifier' if prefixes and name.startswith(prefixes) else 'body'
+
+    return part
+
+
+def learning_rate_factor(step: int, config: OptimizerConfig, part: str = 'body') -> float:
+    """Return what a part's peak learning rate is multiplied with at a step (from 0), in [0, 1]."""
+    if part == 'encoder' and step < config.freeze_encoder_steps:
+        return 0.0
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
     decay_steps = max(1, config.max_steps - config.warmup_steps)
     progress = min(1.0, (step - config.warmup_steps) / decay_steps)
+    if config.schedule == 'constant':
+        return 1.0
     if config.schedule == 'cosine':
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return (1 - progress) ** config.power
+        share = 0.5 * (1 + math.cos(math.pi * progress))
+    else:
+        share = (1 - progress) ** config.power
+    return config.final_factor + (1 - config.final_factor) * share

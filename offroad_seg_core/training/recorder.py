@@ -24,13 +24,16 @@ from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.metrics.segmentation import SegmentationScores, segmentation_scores
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.training.checkpoint import FORMAT_VERSION, KEY
+from offroad_seg_core.training.distributed import (
+    all_equal_buffers,
+    any_process,
+    summed_matrices,
+)
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.task import SegmentationTask
 from offroad_seg_core.training.validation import confusion_matrices, merged
 
 log = logging.getLogger(__name__)
-
-LOG_EVERY = 10  # steps
 
 
 class TrainingInterruptedError(RuntimeError):
@@ -44,6 +47,9 @@ class Recorder(lightning.Callback):
     Inside ``saving_on_interrupt`` the first Ctrl-C ends training after the current step with
     ``last.ckpt`` up to date; a second one ends it at once.
 
+    Where several processes train together, each validates on its part of the frames and the
+    first one writes.
+
     Everything is saved after a whole step and from this one place, so that there is one kind of
     state to resume from. Lightning's own validation comes after its callbacks have seen the step.
 
@@ -55,6 +61,7 @@ class Recorder(lightning.Callback):
 
     Attributes:
         scores: Of the last validation; None before it.
+        validated_step: Its step.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Recorder(lightning.Callback):
     ) -> None:
         self.folder = folder
         self.scores: SegmentationScores | None = None
+        self.validated_step = -1
         self._taxonomy = taxonomy
         self._frames = frames
         self._info: dict[str, Any] = {
@@ -76,6 +84,7 @@ class Recorder(lightning.Callback):
         }
         self._started_s = time.monotonic()
         self._elapsed_before_s = 0.0
+        self._last_step = 0
         self._stop = False
 
     # Lightning stores these with the checkpoint and gives them back on resume.
@@ -105,19 +114,29 @@ class Recorder(lightning.Callback):
     ) -> None:
         """Drop log lines from beyond the step that is resumed."""
         self._started_s = time.monotonic()
-        _keep_csv_rows(self.folder / 'steps.csv', trainer.global_step)
-        _keep_json_rows(self.folder / 'validation.jsonl', trainer.global_step)
+        self._last_step = trainer.global_step
+        if trainer.is_global_zero:
+            _keep_csv_rows(self.folder / 'steps.csv', trainer.global_step)
+            _keep_json_rows(self.folder / 'validation.jsonl', trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log and validate some steps; after Ctrl-C, save and stop."""
         step = trainer.global_step
-        if step % LOG_EVERY == 0 or step == 1:
+        if step == self._last_step:  # this batch's gradients wait for those of further ones
+            return
+        self._last_step = step
+        config = pl_module.config
+        if trainer.is_global_zero and (step % config.log_every == 0 or step == 1):
             rate = trainer.optimizers[0].param_groups[0]['lr']
             self._append_step({'step': step, 'learning_rate': rate, **pl_module.terms})
-        if step % pl_module.config.validate_every == 0 or step == trainer.max_steps:
+        if step % config.validate_every == 0 or step == trainer.max_steps:
             self._validate(trainer, pl_module)
+        elif config.checkpoint_every and step % config.checkpoint_every == 0:
+            self._save(trainer, 'last.ckpt')
+        # Ctrl-C reaches the processes of one training at different steps.
+        self._stop = any_process(self._stop, pl_module.device)
         if self._stop:
             self._save(trainer, 'last.ckpt')
             raise TrainingInterruptedError(
@@ -128,23 +147,34 @@ class Recorder(lightning.Callback):
     def _validate(self, trainer: lightning.Trainer, task: SegmentationTask) -> None:
         """Measure, record the scores, keep the best checkpoint and the last."""
         step = trainer.global_step
+        all_equal_buffers(task.average)
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             matrices = confusion_matrices(task.average_logits, self._frames, task.num_classes)
+        matrices = summed_matrices(matrices, task.num_classes, task.device)
         scores = segmentation_scores(merged(matrices.values()), self._taxonomy)
-        self.scores = scores
+        self.scores, self.validated_step = scores, step
         self._info.update(miou_present=scores.miou_present, scores=scores.to_dict())
         row = {'step': step, 'elapsed_s': round(self._elapsed_s(), 1), **scores.to_dict()}
-        with open(self.folder / 'validation.jsonl', 'a', encoding='utf-8') as stream:
-            stream.write(json.dumps(row) + '\n')
+        if trainer.is_global_zero:
+            with open(self.folder / 'validation.jsonl', 'a', encoding='utf-8') as stream:
+                stream.write(json.dumps(row) + '\n')
         log.info('step %d: mIoU over present classes %.4f', step, scores.miou_present)
         if scores.miou_present > self._info['best_miou_present']:
             self._info.update(best_step=step, best_miou_present=scores.miou_present)
             self._save(trainer, 'best.ckpt')
+        patience_steps = task.config.early_stopping * task.config.validate_every
+        if patience_steps and step - self._info['best_step'] >= patience_steps:
+            log.info('stopping early: no better validation since step %d', self._info['best_step'])
+            trainer.should_stop = True
         self._save(trainer, 'last.ckpt')
-        self._write_result(task, step, matrices)
+        if trainer.is_global_zero:
+            self._write_result(task, step, matrices, trainer.should_stop)
 
     def _save(self, trainer: lightning.Trainer, name: str) -> None:
         self._info['elapsed_s'] = self._elapsed_s()
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.folder / name)  # takes part, but writes nothing
+            return
         with atomic_path(self.folder / name) as temporary:
             trainer.save_checkpoint(temporary)
 
@@ -164,7 +194,11 @@ class Recorder(lightning.Callback):
         }
 
     def _write_result(
-        self, task: SegmentationTask, step: int, matrices: dict[str, ConfusionMatrix]
+        self,
+        task: SegmentationTask,
+        step: int,
+        matrices: dict[str, ConfusionMatrix],
+        stopped_early: bool,
     ) -> None:
         environments = {
             name: {
@@ -177,7 +211,8 @@ class Recorder(lightning.Callback):
             **self._info,
             'elapsed_s': round(self._elapsed_s(), 1),
             'step': step,
-            'finished': step >= task.config.optimizer.max_steps,
+            'finished': stopped_early or step >= task.config.optimizer.max_steps,
+            'stopped_early': stopped_early,
             'config': dump_config(task.config),
             'config_sha256': provenance.config_sha256(task.config),
             'seed': task.config.seed,
@@ -208,16 +243,26 @@ class Recorder(lightning.Callback):
 
 
 def _keep_csv_rows(path: Path, last_step: int) -> None:
-    if path.exists():
-        header, *rows = path.read_text(encoding='utf-8').splitlines(keepends=True)
-        kept = [row for row in rows if int(row.partition(',')[0]) <= last_step]
+    lines = _whole_lines(path)
+    if not lines:
+        path.unlink(missing_ok=True)
+    else:
+        kept = [row for row in lines[1:] if int(row.partition(',')[0]) <= last_step]
         with atomic_path(path) as temporary:
-            temporary.write_text(header + ''.join(kept), encoding='utf-8')
+            temporary.write_text(lines[0] + ''.join(kept), encoding='utf-8')
 
 
 def _keep_json_rows(path: Path, last_step: int) -> None:
-    if path.exists():
-        rows = path.read_text(encoding='utf-8').splitlines(keepends=True)
-        kept = [row for row in rows if json.loads(row)['step'] <= last_step]
+    lines = _whole_lines(path)
+    if lines:
+        kept = [row for row in lines if json.loads(row)['step'] <= last_step]
         with atomic_path(path) as temporary:
             temporary.write_text(''.join(kept), encoding='utf-8')
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file; one without an end was being written when the run died."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+    return [line for line in lines if line.endswith('\n')]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import replace
 import logging
+import os
 from pathlib import Path
 import random
-import shutil
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,20 +17,39 @@ from torch.utils.data import DataLoader, Subset
 import yaml
 
 from offroad_seg_core.config import ConfigError, dump_config
+from offroad_seg_core.datasets.analysis.class_weights import (
+    ClassCounts,
+    class_weights,
+    count_frames,
+)
 from offroad_seg_core.datasets.frames import FrameSet
-from offroad_seg_core.datasets.loading import StepBatchSampler, TrainingViews, ValidationViews
+from offroad_seg_core.datasets.loading import ValidationViews
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.inference.manifest import InputSpec
-from offroad_seg_core.losses import inverse_sqrt_weights
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.segmentation import SegmentationScores
+from offroad_seg_core.models.pretrained import load_encoder_weights
 from offroad_seg_core.provenance import computes_bf16
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
+from offroad_seg_core.training.batches import create_training_loader
 from offroad_seg_core.training.checkpoint import initialize_from, load_checkpoint
 from offroad_seg_core.training.config import Precision, TrainConfig
+from offroad_seg_core.training.distributed import end_started_processes, trainer_options
+from offroad_seg_core.training.failures import RunState, explained
+from offroad_seg_core.training.gpu_support import check_gpus
 from offroad_seg_core.training.lightning_import import lightning
+from offroad_seg_core.training.progress import Progress
+from offroad_seg_core.training.random_states import RandomStates
 from offroad_seg_core.training.recorder import Recorder
 from offroad_seg_core.training.task import SegmentationTask
+from offroad_seg_core.training.tensorboard_log import (
+    NUM_PICTURES,
+    TensorBoardLog,
+    check_tensorboard,
+)
+from offroad_seg_core.training.trials import fast_dev_run, smoke_run, without_variation
+
+__all__ = ['fast_dev_run', 'resolve_precision', 'smoke_run', 'train']
 
 log = logging.getLogger(__name__)
 
@@ -48,28 +68,46 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
     Raises:
         ConfigError: The folder holds another run, or there is nothing to resume.
         DatasetError, TaxonomyError, CheckpointError: As their names say.
-        TrainingError: The loss is not finite.
+        TrainingError: The loss is not finite, memory or disk are full, or this build of PyTorch
+            does not know the GPU.
         TrainingInterruptedError: Ctrl-C; the state was saved.
     """
     config = replace(config, precision=resolve_precision(config.precision))
-    last = _prepare_folder(config, resume)
+    if config.overfit_frames:
+        config = without_variation(config)
+    check_gpus()
+    if config.tensorboard:
+        check_tensorboard()
+    trainer = _create_trainer(config)
+    if not trainer.is_global_zero:
+        logging.getLogger('offroad_seg_core').setLevel(logging.WARNING)
+    taxonomy = load_taxonomy(config.taxonomy)
+    last = _prepare_folder(config, resume, taxonomy, writes=trainer.is_global_zero)
     keep_freed_memory()
     _seed_everything(config.seed)
-    taxonomy = load_taxonomy(config.taxonomy)
-    frames = config.dataset.frames('train', taxonomy)
+    frames, validation = _frames(config, taxonomy)
     num_cached = frames.cache(config.loader.cache_gb)
     log.info('%d training frames, %d of them in memory', len(frames), num_cached)
     task = _create_task(config, taxonomy, frames)
-    sampler = StepBatchSampler(
-        len(frames), config.loader.batch_size, config.optimizer.max_steps, config.seed
-    )
+    if trainer.global_rank:  # the same first weights everywhere, but not the same dropout
+        torch.manual_seed(config.seed + (trainer.global_rank << 32))
     spec = _input_spec(config, task)
-    recorder = Recorder(
-        config.folder, taxonomy, _validation_loader(config, taxonomy, spec), command
+    loader, sampler = create_training_loader(config, frames, spec, trainer.global_rank)
+    accumulate = config.optimizer.accumulate
+    sampler.first_step = lambda: trainer.global_step * accumulate
+    views = _validation_views(config, validation, spec)
+    recorder = Recorder(config.folder, taxonomy, _part(views, trainer), command)
+    cast(Any, trainer).callbacks += _callbacks(config, taxonomy, recorder, views)
+    state = RunState(
+        folder=config.folder,
+        batch_size=config.loader.batch_size,
+        accumulate=accumulate,
+        step=lambda: trainer.global_step,
+        batch_files=lambda batch: [frames.files[key[1]].image for key in sampler.keys(batch)],
+        file_suffix=f'_rank{trainer.global_rank}' if trainer.global_rank else '',
     )
-    trainer = _create_trainer(config, recorder, sampler)
-    loader = _training_loader(config, frames, spec, sampler)
-    with recorder.saving_on_interrupt():
+    atexit.register(end_started_processes, trainer)
+    with recorder.saving_on_interrupt(), explained(state):
         trainer.fit(task, loader, ckpt_path=str(last) if resume else None, weights_only=True)
     assert recorder.scores is not None  # the last step is always validated
     return recorder.scores
@@ -84,21 +122,7 @@ def resolve_precision(precision: Precision) -> Precision:
     return 'bf16' if computes_bf16() else 'fp32'
 
 
-def fast_dev_run(config: TrainConfig) -> TrainConfig:
-    """Return the run cut down to 2 steps and 2 validation frames, in a folder of its own."""
-    folder = replace(config, name=f'{config.name}-dev').folder
-    shutil.rmtree(folder, ignore_errors=True)
-    return replace(
-        config,
-        name=folder.name,
-        optimizer=replace(config.optimizer, max_steps=2, warmup_steps=0),
-        validate_every=2,
-        max_validation_frames=2,
-        loader=replace(config.loader, cache_gb=0.0),
-    )
-
-
-def _prepare_folder(config: TrainConfig, resume: bool) -> Path:
+def _prepare_folder(config: TrainConfig, resume: bool, taxonomy: Taxonomy, writes: bool) -> Path:
     """Make the run's folder and return its ``last.ckpt``; refuse to mix two runs."""
     last = config.folder / 'last.ckpt'
     if not resume:
@@ -107,19 +131,38 @@ def _prepare_folder(config: TrainConfig, resume: bool) -> Path:
                 f'{config.folder} holds a run already; continue it with --resume, give another '
                 'name=..., or delete the folder'
             )
-        with atomic_path(config.folder / 'config.yaml') as temporary:
-            temporary.write_text(yaml.safe_dump(dump_config(config), sort_keys=False))
+        if writes:
+            with atomic_path(config.folder / 'config.yaml') as temporary:
+                temporary.write_text(yaml.safe_dump(dump_config(config), sort_keys=False))
         return last
     if not last.exists():
         raise ConfigError(f'{last}: nothing to resume; start the run without --resume')
-    before, now = dump_config(load_checkpoint(last).config), dump_config(config)
+    checkpoint = load_checkpoint(last)
+    before, now = dump_config(checkpoint.config), dump_config(config)
     changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise ConfigError(
             f'{last} is of a run with another configuration; these sections differ: '
             f'{", ".join(changed)}; restore them (see config.yaml beside it) or give another name'
         )
+    if checkpoint.info['taxonomy_sha256'] != taxonomy.sha256():
+        raise ConfigError(
+            f'{last} is of a run with other classes than {config.taxonomy} has now; restore that '
+            'file, or start another run from it: name=..., init_checkpoint=...'
+        )
+    if writes:
+        for leftover in config.folder.glob('.*.ckpt'):  # of a run that was killed while it saved
+            leftover.unlink()
     return last
+
+
+def _frames(config: TrainConfig, taxonomy: Taxonomy) -> tuple[FrameSet, FrameSet]:
+    """Return the frames to train and to validate on."""
+    frames = config.dataset.frames('train', taxonomy)
+    if config.overfit_frames:
+        frames = frames.subset(range(min(config.overfit_frames, len(frames))))
+        return frames, frames
+    return frames, config.dataset.frames('validation', taxonomy)
 
 
 def _seed_everything(seed: int) -> None:
@@ -130,72 +173,94 @@ def _seed_everything(seed: int) -> None:
 
 
 def _create_task(config: TrainConfig, taxonomy: Taxonomy, frames: FrameSet) -> SegmentationTask:
-    task = SegmentationTask(config, taxonomy.num_classes, _class_weights(config, taxonomy, frames))
+    weights, shares = _class_balance(config, taxonomy, frames)
+    task = SegmentationTask(config, taxonomy.num_classes, weights, shares)
+    if config.model.weights is not None:
+        load_encoder_weights(task.model, config.model.weights)
     if config.init_checkpoint is not None:
         initialize_from(task.model, config.init_checkpoint, taxonomy)
-        task.average.load_state_dict(task.model.state_dict())
+    task.average.load_state_dict(task.model.state_dict())
     return task
 
 
-def _class_weights(
+def _class_balance(
     config: TrainConfig, taxonomy: Taxonomy, frames: FrameSet
-) -> torch.Tensor | None:
-    weights = config.loss.class_weights
-    if weights == 'inverse_sqrt':
-        counts = torch.from_numpy(frames.pixel_counts())
-        return inverse_sqrt_weights(counts, config.loss.max_class_weight)
-    if not weights:
-        return None
-    if len(weights) != taxonomy.num_classes:
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the classes' weights in the loss and their shares of the pixels, where wanted."""
+    loss = config.loss
+    if not isinstance(loss.class_weights, str) and len(loss.class_weights) not in (
+        0,
+        taxonomy.num_classes,
+    ):
         raise ConfigError(
-            f'loss.class_weights has {len(weights)} values, expected {taxonomy.num_classes}, '
-            f'one for each class of {taxonomy.name}'
+            f'loss.class_weights has {len(loss.class_weights)} values, expected '
+            f'{taxonomy.num_classes}, one for each class of {taxonomy.name}'
         )
-    return torch.tensor(weights)
+    weights = shares = None
+    if not isinstance(loss.class_weights, str):
+        weights = torch.tensor(loss.class_weights) if loss.class_weights else None
+    if isinstance(loss.class_weights, str) or loss.needs_class_shares:
+        counts = ClassCounts.of(count_frames(frames), taxonomy.num_classes)
+        shares = torch.from_numpy(counts.pixels / max(1, counts.pixels.sum())).float()
+        if isinstance(loss.class_weights, str):
+            computed = class_weights(counts, loss.class_weights, loss.max_class_weight)
+            weights = torch.from_numpy(computed).float()
+    return weights, shares
 
 
 def _input_spec(config: TrainConfig, task: SegmentationTask) -> InputSpec:
     """Return the network's input as the robot will have it."""
     model = config.model
     return InputSpec(
-        size=model.input_size, mean=model.mean, std=model.std, stride=task.input_multiple
+        size=model.input_size,
+        resize=model.resize,
+        mean=model.mean,
+        std=model.std,
+        stride=task.input_multiple,
     )
 
 
-def _training_loader(
-    config: TrainConfig, frames: FrameSet, spec: InputSpec, sampler: StepBatchSampler
-) -> DataLoader:
-    views = TrainingViews(frames, config.loader.crop_size, spec, config.augment, config.seed)
-    workers = config.loader.num_workers
-    return DataLoader(views, batch_sampler=sampler, num_workers=workers)
-
-
-def _validation_loader(config: TrainConfig, taxonomy: Taxonomy, spec: InputSpec) -> DataLoader:
-    frames = config.dataset.frames('validation', taxonomy)
+def _validation_views(config: TrainConfig, frames: FrameSet, spec: InputSpec) -> Subset:
     views = ValidationViews(frames, spec)
     bound = config.max_validation_frames or len(views)
     step = -(-len(views) // bound)
-    kept = Subset(views, range(0, len(views), step))
-    return DataLoader(kept, batch_size=None, collate_fn=_unchanged)
+    return Subset(views, range(0, len(views), step))
+
+
+def _part(views: Subset, trainer: lightning.Trainer) -> DataLoader:
+    """Return the frames that this process validates."""
+    own = Subset(views, range(trainer.global_rank, len(views), trainer.world_size))
+    return DataLoader(own, batch_size=None, collate_fn=_unchanged)
 
 
 def _unchanged(frame: Any) -> Any:
     return frame
 
 
-def _create_trainer(
-    config: TrainConfig, recorder: Recorder, sampler: StepBatchSampler
-) -> lightning.Trainer:
-    trainer = lightning.Trainer(
+def _callbacks(
+    config: TrainConfig, taxonomy: Taxonomy, recorder: Recorder, views: Subset
+) -> list[lightning.Callback]:
+    views_of_step = config.loader.batch_size * config.optimizer.accumulate
+    images_per_step = views_of_step * config.distributed.world_size
+    callbacks = [RandomStates(), Progress(images_per_step, lambda: recorder.scores), recorder]
+    if config.tensorboard:
+        shown = Subset(views, range(0, len(views), -(-len(views) // NUM_PICTURES)))
+        pictures = DataLoader(shown, batch_size=None, collate_fn=_unchanged)
+        folder = config.folder / 'tensorboard'
+        callbacks.append(TensorBoardLog(folder, recorder, taxonomy, pictures))
+    return callbacks
+
+
+def _create_trainer(config: TrainConfig) -> lightning.Trainer:
+    return lightning.Trainer(
         max_steps=config.optimizer.max_steps,
         max_epochs=1,
+        accumulate_grad_batches=config.optimizer.accumulate,
         precision='bf16-mixed' if config.precision == 'bf16' else '32-true',
-        callbacks=[recorder],
-        devices=1,
         logger=False,
         enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        **trainer_options(config.distributed, os.environ),
     )
-    sampler.first_step = lambda: trainer.global_step
-    return trainer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,13 +14,12 @@ from offroad_seg_core.losses import SegmentationLoss
 from offroad_seg_core.models import create_model
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.ema import update_average
+from offroad_seg_core.training.failures import NonFiniteLossError, TrainingError
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.optim import build_optimizer, learning_rate_factor
 from offroad_seg_core.training.validation import upsample
 
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to do."""
+__all__ = ['SegmentationTask', 'TrainingError']
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -28,6 +29,7 @@ class SegmentationTask(lightning.LightningModule):
         config: The run.
         num_classes: Of the taxonomy.
         class_weights: ``(C,)`` float factors of the loss, or None.
+        class_shares: ``(C,)`` float shares of the training pixels, for losses that want them.
 
     Attributes:
         model: The network in training.
@@ -39,17 +41,22 @@ class SegmentationTask(lightning.LightningModule):
     std: Tensor
 
     def __init__(
-        self, config: TrainConfig, num_classes: int, class_weights: Tensor | None = None
+        self,
+        config: TrainConfig,
+        num_classes: int,
+        class_weights: Tensor | None = None,
+        class_shares: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.model = create_model(config.model.name, num_classes, **config.model.options)
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = deepcopy(self.model).eval().requires_grad_(False)
-        self.loss = SegmentationLoss(config.loss, class_weights)
+        self.loss = SegmentationLoss(config.loss, class_weights, class_shares)
         self.num_classes = num_classes
         self.input_multiple = cast(int, self.model.input_multiple)
         self.terms: dict[str, float] = {}
+        self._last_part = (-1, 0)  # step, and which of its batches was seen last
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(config.model.mean).view(shape), persistent=False)
         self.register_buffer('std', torch.tensor(config.model.std).view(shape), persistent=False)
@@ -64,8 +71,14 @@ class SegmentationTask(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Return the loss of one batch of views."""
+        frozen = self.global_step < self.config.optimizer.freeze_encoder_steps
+        if self.config.optimizer.treats_encoder_apart:
+            # Batch norms of a frozen encoder keep their statistics, too.
+            cast(nn.Module, self.model.encoder).train(not frozen)
+        step, part = self._last_part
+        self._last_part = (self.global_step, part + 1 if step == self.global_step else 0)
         outputs = self.model(self.normalize(batch['image']))
-        target = batch['target']
+        target = batch['target'].long()  # handed over as uint8
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         main, *auxiliary = (self._loss_of(logits, target) for logits in outputs)
         total = main['total']
@@ -73,10 +86,13 @@ class SegmentationTask(lightning.LightningModule):
             total = total + self.config.loss.auxiliary_weight * terms['total']
         self.terms = {name: value.item() for name, value in main.items()}
         if not torch.isfinite(total):
-            raise TrainingError(
+            raise NonFiniteLossError(
                 f'the loss is {self.terms} at step {self.global_step}; lower '
                 f'optimizer.learning_rate ({self.config.optimizer.learning_rate}) or raise '
-                f'optimizer.warmup_steps ({self.config.optimizer.warmup_steps})'
+                f'optimizer.warmup_steps ({self.config.optimizer.warmup_steps})',
+                batch,
+                self.terms,
+                self._last_part[1],
             )
         self.log('loss', total.detach(), prog_bar=True, logger=False)
         return total
@@ -103,9 +119,11 @@ class SegmentationTask(lightning.LightningModule):
         """Return the optimizer and its learning-rate schedule, both counted in steps."""
         settings = self.config.optimizer
         optimizer = build_optimizer(self.model, settings)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, settings)
-        )
+        factors: list[Callable[[int], float]] = [
+            partial(learning_rate_factor, config=settings, part=group['part'])
+            for group in optimizer.param_groups
+        ]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},

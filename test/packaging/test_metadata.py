@@ -44,3 +44,15 @@ def test_each_python_gets_one_pin_per_package(python):
             if marker is None or marker.evaluate({'python_version': python}):
                 names.append(requirement.name)
         assert len(names) == len(set(names)), f'{file.name}: {names}'
+
+
+def test_every_data_file_of_the_library_is_packaged():
+    setup = (ROOT / 'setup.py').read_text()
+    folder = ROOT / 'offroad_seg_core'
+    kinds = {
+        f'{path.parent.relative_to(folder)}/*{path.suffix}'
+        for path in folder.rglob('*')
+        if path.is_file() and path.suffix not in ('.py', '.pyc') and path.name != 'py.typed'
+    }
+    assert kinds
+    assert [kind for kind in sorted(kinds) if f"'{kind}'" not in setup] == []

@@ -62,6 +62,20 @@ class TestSchedule:
         factors = [learning_rate_factor(step, config) for step in (0, 2, 4, 8)]
         assert factors == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0])
 
+    def test_the_schedule_ends_where_it_shall(self):
+        options = {'max_steps': 8, 'warmup_steps': 0, 'final_factor': 0.05}
+        cosine = OptimizerConfig(schedule='cosine', **options)
+        factors = [learning_rate_factor(step, cosine) for step in (0, 4, 8)]
+        assert factors == pytest.approx([1, 0.525, 0.05])
+        constant = OptimizerConfig(schedule='constant', **options)
+        assert [learning_rate_factor(step, constant) for step in (0, 4, 8)] == [1, 1, 1]
+
+    def test_a_frozen_encoder_does_not_move_at_first(self):
+        config = OptimizerConfig(max_steps=8, warmup_steps=0, freeze_encoder_steps=2)
+        factors = [learning_rate_factor(step, config, 'encoder') for step in (0, 1, 2)]
+        assert factors == pytest.approx([0, 0, (6 / 8) ** 0.9])
+        assert learning_rate_factor(0, config) == 1
+
     def test_norms_and_biases_do_not_decay(self):
         model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
         model[1].bias.requires_grad_(False)
@@ -69,6 +83,40 @@ class TestSchedule:
         assert [p.shape for p in decayed['params']] == [(4, 3, 3, 3)]
         assert [p.shape for p in free['params']] == [(4,), (4,)]
         assert (decayed['weight_decay'], free['weight_decay']) == (0.01, 0.0)
+
+    def test_parts_have_their_own_learning_rates(self):
+        model = create_model('fpn', 3, encoder='resnet18')
+        config = OptimizerConfig(
+            max_steps=1, learning_rate=1e-4, encoder_factor=0.3, classifier_factor=3.0
+        )
+        groups = build_optimizer(model, config).param_groups
+        found = {(group['part'], group['weight_decay'] > 0): group for group in groups}
+        assert len(found) == 6
+        rates = {part: group['lr'] for (part, _), group in found.items()}
+        expected = {'encoder': 3e-5, 'body': 1e-4, 'classifier': 3e-4}
+        assert rates == pytest.approx(expected)
+        assert [p.shape for p in found['classifier', False]['params']] == [(3,)]
+        count = sum(p.numel() for p in found['encoder', True]['params'])
+        assert count == sum(p.numel() for p in model.encoder.parameters() if p.ndim > 1)
+        total = sum(len(group['params']) for group in groups)
+        assert total == len(list(model.parameters()))
+
+    @pytest.mark.parametrize('kind', ['adam', 'adamw', 'sgd'])
+    def test_every_kind_steps_downhill(self, kind):
+        model = torch.nn.Linear(2, 1)
+        config = OptimizerConfig(max_steps=1, kind=kind, learning_rate=0.1, weight_decay=0.0)
+        optimizer = build_optimizer(model, config)
+        before = model.bias.item()
+        model(torch.zeros(1, 2)).sum().backward()
+        optimizer.step()
+        # The gradient of the bias is 1; Adam's first step is the learning rate; Nesterov's 1.9.
+        step = 0.1 * (1.9 if kind == 'sgd' else 1.0)
+        assert before - model.bias.item() == pytest.approx(step, rel=1e-4)
+
+    def test_an_encoder_of_its_own_must_exist(self):
+        model = create_model('ddrnet23_slim', 3)
+        with pytest.raises(ValueError, match='DDRNet has no separate encoder'):
+            build_optimizer(model, OptimizerConfig(max_steps=1, encoder_factor=0.1))
 
 
 class TestAverage:

@@ -235,8 +235,9 @@ class TestBadCheckpoints:
         with pytest.raises(CheckpointError, match='no such file'):
             load_checkpoint(tmp_path / 'none.ckpt')
 
-    def test_garbage(self, tmp_path):
-        (tmp_path / 'a.ckpt').write_bytes(b'garbage')
+    @pytest.mark.parametrize('content', [b'', b'garbage', b'broken'])
+    def test_garbage(self, tmp_path, content):
+        (tmp_path / 'a.ckpt').write_bytes(content)
         with pytest.raises(CheckpointError, match='cannot be read as a checkpoint'):
             load_checkpoint(tmp_path / 'a.ckpt')
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from offroad_seg_core.config import ConfigError, load_config
-from offroad_seg_core.losses import LossConfig, SegmentationLoss, inverse_sqrt_weights
+from offroad_seg_core.losses import LossConfig, SegmentationLoss
 from offroad_seg_core.losses.functional import (
     cross_entropy_loss,
     dice_loss,
@@ -166,7 +166,7 @@ class TestSum:
                 {'terms': [{'name': 'dice'}, {'name': 'cross_entropy'}, {'name': 'dice'}]},
                 'terms has dice more than once, expected every loss once; add their weights up',
             ),
-            ({'class_weights': 'balanced'}, 'expected a list or inverse_sqrt'),
+            ({'class_weights': 'balanced'}, 'expected a list .* or one of enet'),
             ({'terms': [{'name': 'dice', 'weight': -1}]}, r'terms\.0\.weight'),
         ],
     )
@@ -175,9 +175,9 @@ class TestSum:
             load_config(LossConfig, source)
 
 
-def test_inverse_sqrt_weights():
-    weights = inverse_sqrt_weights(torch.tensor([16, 4, 0, 4]))
-    # shares 2/3, 1/6, 1/6: 1/sqrt is in the ratio 1 : 2 : 2, mean 5/3
-    torch.testing.assert_close(weights, torch.tensor([0.6, 1.2, 1.0, 1.2]))
-    assert inverse_sqrt_weights(torch.tensor([10**9, 1]), maximum=1.5).max() == 1.5
-    assert torch.equal(inverse_sqrt_weights(torch.zeros(2)), torch.ones(2))
+def test_dice_over_all_classes_counts_absent_ones_as_right():
+    logits, target = logits_of([0.5, 0.25, 0.25], [0.25, 0.5, 0.25]), target_of(0, 0)
+    present = dice_loss(logits, target, smoothing=0.0)
+    assert present.item() == pytest.approx(1 - 2 * 0.75 / (0.75 + 2))
+    over_all = dice_loss(logits, target, smoothing=0.0, all_classes=True)
+    assert over_all.item() == pytest.approx(present.item() / 3)

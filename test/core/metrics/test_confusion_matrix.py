@@ -161,3 +161,11 @@ def test_properties(images, random):
     np.testing.assert_array_equal(moved.iou()[renamed], joint.iou())
 
     assert math.isnan(joint.miou_present) or joint.miou <= joint.miou_present + 1e-12
+
+
+def test_counts_beyond_what_a_float_holds_are_exact():
+    labels = np.zeros((3, 1 << 23), np.uint8)
+    labels[0, 0] = 1
+    matrix = ConfusionMatrix(2)
+    matrix.update(labels, labels)
+    assert matrix.counts[:, :2].tolist() == [[3 * (1 << 23) - 1, 0], [0, 1]]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from offroad_seg_core.models import MODELS, create_model
+from offroad_seg_core.models import create_model
 
 NUM_CLASSES = 5
 
@@ -13,9 +13,31 @@ def _seed():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=MODELS)
-def model(request):
-    return create_model(request.param, NUM_CLASSES)
+# Every builder once, with the smallest encoder: what it adds to the library's parts is the same.
+SMALL = {
+    'ddrnet23_slim': {},
+    'convnext_tiny_fpn': {'encoder': 'convnext_atto', 'drop_path_rate': 0.0, 'dropout': 0.0},
+    'fpn': {'encoder': 'resnet18', 'decoder_dropout': 0.0},
+    'deeplabv3plus': {'encoder': 'resnet18', 'atrous_rates': (6, 12, 18)},
+    'deeplabv3': {'encoder': 'resnet18'},
+    'upernet': {'encoder': 'resnet18'},
+    'unet': {'encoder': 'resnet18'},
+    'segformer_b0': {'drop_path_rate': 0.0},
+}
+
+
+def small(name, num_classes):
+    return create_model(name, num_classes, **SMALL[name])
+
+
+@pytest.fixture(params=SMALL)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def model(name):
+    return small(name, NUM_CLASSES)
 
 
 class TestEveryModel:
@@ -51,9 +73,8 @@ class TestEveryModel:
         with pytest.raises(ValueError, match=rf'pad or resize to \({multiple}, {2 * multiple}\)'):
             model.eval()(torch.randn(1, 3, multiple - 1, multiple + 1))
 
-    def test_classifiers_are_exactly_the_weights_that_depend_on_the_classes(self, model):
-        name = next(key for key in MODELS if type(create_model(key, 2)) is type(model))
-        other = create_model(name, NUM_CLASSES + 1).state_dict()
+    def test_classifiers_are_exactly_the_weights_that_depend_on_the_classes(self, name, model):
+        other = small(name, NUM_CLASSES + 1).state_dict()
         changed = {
             key for key, value in model.state_dict().items() if value.shape != other[key].shape
         }
@@ -67,6 +88,49 @@ def test_unknown_names_and_options_list_what_exists():
         create_model('ddrnet23_slim', 3, depth=2)
     with pytest.raises(ValueError, match='num_classes is 1'):
         create_model('ddrnet23_slim', 1)
+
+
+# As published or as counted from the published architecture.
+@pytest.mark.parametrize(
+    ('name', 'num_classes', 'options', 'count'),
+    [
+        ('fpn', 10, {}, 44_737_866),
+        ('deeplabv3plus', 7, {'atrous_rates': (6, 12, 18)}, 45_671_255),
+        ('deeplabv3', 10, {}, 39_636_042),
+        ('segformer_b2', 10, {}, 24_724_682),
+        ('convnext_tiny_fpn', 10, {}, 28_075_882),
+        ('ddrnet23', 10, {'auxiliary': False}, 20_147_658),
+    ],
+)
+def test_parameter_counts(name, num_classes, options, count):
+    model = create_model(name, num_classes, **options)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_atrous_rates_reach_the_convolutions():
+    model = create_model('deeplabv3plus', 3, encoder='resnet18', atrous_rates=[6, 12, 18])
+    rates = {m.dilation for m in model.network.decoder.modules() if hasattr(m, 'dilation')}
+    assert {(6, 6), (12, 12), (18, 18)} <= rates
+    assert (24, 24) not in rates
+
+
+def test_drop_path_grows_with_depth():
+    encoder = create_model('segformer_b0', 3, drop_path_rate=0.3).encoder
+    rates = [m.drop_prob for m in encoder.modules() if type(m).__name__ == 'DropPath']
+    assert rates[0] == 0
+    assert rates[-1] == pytest.approx(0.3)
+    assert rates == sorted(rates)
+    with pytest.raises(ValueError, match='the encoder has no drop path'):
+        create_model('fpn', 3, encoder='resnet18', drop_path_rate=0.1)
+
+
+def test_encoders_that_do_not_exist_or_do_not_fit():
+    with pytest.raises(ValueError, match='no_such_net'):
+        create_model('convnext_tiny_fpn', 3, encoder='no_such_net')
+    with pytest.raises(ValueError, match='expected 4, 8, 16 and 32'):
+        create_model('convnext_tiny_fpn', 3, encoder='levit_128')
+    with pytest.raises(ValueError, match='no_such_net'):
+        create_model('fpn', 3, encoder='no_such_net')
 
 
 class TestDDRNet:

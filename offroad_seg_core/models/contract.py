@@ -1,0 +1,23 @@
+"""What every model promises: checked in one place."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Tensor, multiple: int) -> None:
+    """Refuse ``(N, 3, H, W)`` images whose height or width is no multiple of ``multiple``.
+
+    Raises:
+        ValueError: With the next size that fits.
+    """
+    if torch.compiler.is_exporting():  # sizes are symbols there
+        return
+    height, width = images.shape[-2:]
+    if height % multiple or width % multiple:
+        padded = tuple(-(-size // multiple) * multiple for size in (height, width))
+        raise ValueError(
+            f'image size ({height}, {width}) is not divisible by {multiple}, so that the '
+            f'branches would not line up; pad or resize to {padded}'
+        )

@@ -1,0 +1,56 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+NAMES = ('ground', 'bush', '<i>rock</i>')
+# Rows: truth. Last column: predicted unlabeled.
+HERE = [[60, 20, 0, 0], [10, 10, 0, 0], [0, 0, 0, 0]]
+THERE = [[50, 0, 40, 10], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.fixture(scope='session')
+def write_run_files():
+    """Return a function that writes a run's files as training does."""
+
+    def write(folder, name, names=NAMES, environments=None, without=()):
+        folder.mkdir(parents=True)
+        environments = {'here': HERE, 'there': THERE} if environments is None else environments
+        iou = dict.fromkeys(names, 0.25)
+        config = {'name': name, 'loss': {'terms': [{'name': 'dice'}]}, 'dataset': {'kind': 'x'}}
+        with open(folder / 'steps.csv', 'w', newline='') as stream:
+            writer = csv.writer(stream)
+            writer.writerow(['step', 'learning_rate', 'dice', 'total'])
+            writer.writerows([[1, 0.001, 0.75, 1.5], [10, 0.01, 0.5, 1.0], [20, 0.0, 0.25, 0.5]])
+        with open(folder / 'validation.jsonl', 'w') as stream:
+            for step, miou in ((10, 0.25), (20, 0.5)):
+                row = {'step': step, 'pixel_accuracy': 0.5, 'miou': 0.125, 'miou_present': miou}
+                stream.write(json.dumps({**row, 'iou': {**iou, names[-1]: None}}) + '\n')
+        content = {
+            'step': 20,
+            'best_step': 20,
+            'elapsed_s': 90.0,
+            'scores': {'iou': iou},
+            'config': config,
+            'environments': {
+                key: {'confusion_matrix': np.array(rows).tolist()}
+                for key, rows in environments.items()
+            },
+        }
+        (folder / 'result.json').write_text(json.dumps(content))
+        for file in without:
+            (folder / file).unlink()
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_run(write_run_files, tmp_path):
+    """Return ``write_run_files`` with a folder of the test's own."""
+
+    def write(name='run', folder=None, **options):
+        return write_run_files(folder or tmp_path / 'runs' / name, name, **options)
+
+    return write

@@ -1,0 +1,142 @@
+"""What a run can be told to do differently: accumulation, encoders, losses."""
+
+import csv
+import json
+from pathlib import Path
+import signal
+
+import pytest
+from safetensors.torch import save_file
+import torch
+
+from offroad_seg_core.config import load_config
+from offroad_seg_core.models import create_model
+from offroad_seg_core.training.config import TrainConfig
+from offroad_seg_core.training.recorder import Recorder, TrainingInterruptedError
+from offroad_seg_core.training.run import smoke_run, train
+
+FPN = ('model.name=fpn', 'model.options={encoder: resnet18}')
+
+
+def weights_of(config, name='last.ckpt'):
+    return torch.load(config.folder / name, weights_only=True)['state_dict']
+
+
+def steps_of(config):
+    with open(config.folder / 'steps.csv') as stream:
+        return [int(row['step']) for row in csv.DictReader(stream)]
+
+
+class TestAccumulation:
+    OPTIONS = ('optimizer.accumulate=2', 'optimizer.max_steps=3', 'validate_every=3')
+
+    def test_a_step_takes_several_batches(self, make_config, monkeypatch):
+        seen = []
+        original = Recorder.on_train_batch_end
+
+        def watch(self, trainer, task, outputs, batch, index):
+            seen.append((trainer.global_step, float(batch['image'].float().mean())))
+            original(self, trainer, task, outputs, batch, index)
+
+        monkeypatch.setattr(Recorder, 'on_train_batch_end', watch)
+        config = make_config(*self.OPTIONS)
+        train(config)
+        assert [step for step, _ in seen] == [0, 1, 1, 2, 2, 3]
+        assert len({mean for _, mean in seen}) == 6  # six batches, none of them twice
+        assert steps_of(config) == [1]
+
+    def test_a_resumed_run_sees_the_batches_that_are_left(self, make_config, monkeypatch):
+        whole = make_config('name=whole', *self.OPTIONS)
+        train(whole)
+        config = make_config('name=parts', *self.OPTIONS)
+        original = Recorder.on_train_batch_end
+
+        def interrupt(self, trainer, *arguments):
+            if trainer.global_step == 1:
+                signal.raise_signal(signal.SIGINT)
+            original(self, trainer, *arguments)
+
+        monkeypatch.setattr(Recorder, 'on_train_batch_end', interrupt)
+        with pytest.raises(TrainingInterruptedError, match='stopped at step 1 of 3'):
+            train(config)
+        monkeypatch.setattr(Recorder, 'on_train_batch_end', original)
+        train(config, resume=True)
+        expected, found = weights_of(whole), weights_of(config)
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+class TestEncoders:
+    def test_a_frozen_encoder_keeps_what_was_loaded(self, make_config, tmp_path):
+        torch.manual_seed(5)
+        source = create_model('fpn', 3, encoder='resnet18').encoder.state_dict()
+        save_file(source, tmp_path / 'encoder.safetensors')
+        config = make_config(
+            *FPN,
+            f'model.weights={tmp_path / "encoder.safetensors"}',
+            'optimizer.max_steps=2',
+            'optimizer.freeze_encoder_steps=2',
+            'optimizer.weight_decay=0.1',
+        )
+        train(config)
+        state = weights_of(config)
+        prefix = 'model.network.encoder.'
+        changed = [
+            name for name, value in source.items() if not torch.equal(state[prefix + name], value)
+        ]
+        assert changed == []
+        head = 'network.segmentation_head.0.bias'
+        assert not torch.equal(state[f'model.{head}'], torch.zeros(10))
+
+    def test_it_trains_afterwards(self, make_config):
+        config = make_config(
+            *FPN,
+            'optimizer.max_steps=2',
+            'validate_every=1',
+            'optimizer.freeze_encoder_steps=1',
+            'optimizer.encoder_factor=0.5',
+        )
+        torch.manual_seed(config.seed)
+        train(config)
+        state = weights_of(config)
+        name = 'network.encoder.conv1.weight'
+        # The average stood still for a step and then moved with the model.
+        assert not torch.equal(state[f'model.{name}'], state[f'average.{name}'])
+
+
+@pytest.mark.parametrize(
+    'term', ['focal', 'lovasz', 'boundary_cross_entropy', 'logit_adjusted_cross_entropy']
+)
+def test_every_loss_trains(make_config, term):
+    config = make_config(f'loss.terms=[{{name: {term}}}]', 'optimizer.max_steps=1')
+    train(config)
+    assert steps_of(config) == [1]
+
+
+def test_early_stopping(make_config):
+    config = make_config(
+        'optimizer.max_steps=8', 'optimizer.learning_rate=1e-12', 'validate_every=1',
+        'early_stopping=2',
+    )  # fmt: skip
+    train(config)
+    result = json.loads((config.folder / 'result.json').read_text())
+    assert result['step'] == result['best_step'] + 2 < 8
+    assert result['finished'] is result['stopped_early'] is True
+
+
+RECIPES = sorted((Path(__file__).parents[2] / 'config' / 'train').glob('*.yaml'))
+
+
+@pytest.fixture(scope='module')
+def smoke_output(tmp_path_factory):
+    """Return the folder of all smoke runs, which share their rendered frames."""
+    return tmp_path_factory.mktemp('smoke')
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_runs(path, smoke_output):
+    config = smoke_run(load_config(TrainConfig, path, [f'output={smoke_output}']))
+    scores = train(config)
+    assert scores.num_pixels == 2 * 192 * 320 or config.taxonomy == 'falcon7'
+    assert 0 < scores.num_pixels <= 2 * 192 * 320
+    result = json.loads((config.folder / 'result.json').read_text())
+    assert result['step'] == 2

@@ -1,0 +1,60 @@
+"""Show what training runs achieved: curves, scores, confusions, best and worst frames.
+
+    python training/make_report.py runs/NAME [runs/OTHER ...] --output /tmp/report
+
+Writes index.html, which contains its figures, the figures as PNG files, and report.json. With the
+run's checkpoint and its frames it segments them again; without, it shows what training recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+import sys
+
+from offroad_seg_core.datasets import load_dataset
+from offroad_seg_core.evaluation.predictions import PredictionOptions
+from offroad_seg_core.evaluation.report.report import write_report
+from offroad_seg_core.memory import keep_freed_memory
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('runs', nargs='+', type=Path, help='folders that train.py wrote, or result.json files')
+    add('--output', type=Path, required=True, help='folder of the report')
+    add('--data', type=Path, help="a file of config/data; default: each run's own frames")
+    add('--max-frames', type=int, default=0, help="default: as in the run's validations")
+    add('--no-predictions', action='store_true', help='show what training recorded, at once')
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.max_frames < 0:
+        raise ValueError(f'--max-frames: got {options.max_frames}; expected 1 or more, 0 for all')
+    predictions = None
+    if not options.no_predictions:
+        dataset = load_dataset(options.data) if options.data else None
+        predictions = PredictionOptions(dataset, options.max_frames)
+    print(write_report(options.runs, options.output, predictions))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
+    keep_freed_memory()
+    try:
+        return run(parse_arguments(arguments))
+    except ValueError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('stopped; nothing is kept of an unfinished report', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())
