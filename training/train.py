@@ -5,7 +5,8 @@
     torchrun --nproc-per-node 4 training/train.py --config ... --devices 4
     srun python training/train.py --config ... --devices 4 --num-nodes 2     # 8 tasks
 
-Writes runs/<name>/: best.ckpt, last.ckpt, config.yaml, steps.csv, validation.jsonl, result.json.
+Writes runs/<name>/: best.ckpt, last.ckpt, config.yaml, steps.csv, validation.jsonl, result.json;
+with --report also report/index.html, which training/make_report.py makes later.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import shlex
 import sys
 
 from offroad_seg_core.config import load_config
+from offroad_seg_core.evaluation.predictions import PredictionOptions
+from offroad_seg_core.evaluation.report.report import write_report
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.distributed import is_first_process
 from offroad_seg_core.training.failures import TrainingError
@@ -32,14 +35,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--config', type=Path, required=True, help='a file of config/train')
     parser.add_argument('--resume', action='store_true', help='go on from last.ckpt')
     parser.add_argument('--fast-dev-run', action='store_true', help='2 steps, to see if it runs')
-    parser.add_argument(
-        '--smoke',
-        action='store_true',
-        help='2 steps on rendered frames: needs no data, no weights',
-    )
-    parser.add_argument(
-        '--devices', type=int, metavar='N', help='GPUs, or CPU processes, a machine'
-    )
+    parser.add_argument('--smoke', action='store_true', help='2 steps on rendered frames')
+    parser.add_argument('--devices', type=int, metavar='N', help='GPUs, or processes, a machine')
+    parser.add_argument('--report', action='store_true', help='end with figures: report/')
     parser.add_argument('--num-nodes', type=int, metavar='N', help='machines that train together')
     parser.add_argument('overrides', nargs='*', help='section.key=value, applied in order')
     return parser.parse_intermixed_args(arguments)
@@ -72,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f'\n{config.folder}: mIoU {scores.miou_present:.4f} over the classes present')
     for name, iou in scores.iou.items():
         print(f'  {name:16} {"absent" if math.isnan(iou) else f"{iou:.4f}"}')
+    if options.report:
+        print(write_report([config.folder], config.folder / 'report', PredictionOptions()))
     return 0
 
 

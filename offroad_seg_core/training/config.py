@@ -19,7 +19,7 @@ from offroad_seg_core.models import MODELS
 from offroad_seg_core.training.distributed import DistributedConfig
 from offroad_seg_core.training.optim import OptimizerConfig
 
-Precision = Literal['auto', 'fp32', 'bf16']
+Precision = Literal['auto', 'fp32', 'bf16', 'fp16']
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -103,7 +103,8 @@ class TrainConfig:
         loss: What is minimised.
         taxonomy: Name or YAML file of the classes.
         seed: Of the first weights, the order of frames and every augmentation.
-        precision: ``auto`` computes in bfloat16 where the processor does so natively.
+        precision: ``auto`` computes in bfloat16 where the processor does so natively; ``fp16``,
+            for GPUs without it, scales the loss so that small gradients survive.
         validate_every: Steps between validations, each of which saves a checkpoint.
         checkpoint_every: Steps between further checkpoints; 0 for none.
         early_stopping: Stop after so many validations without a better one; 0 never does.

@@ -60,11 +60,14 @@ class OptimizerConfig:
         return self.encoder_factor != 1 or self.freeze_encoder_steps > 0
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, fused: bool = True
+) -> torch.optim.Optimizer:
     """Return the optimizer over the trainable weights, in groups.
 
     Each group has the key ``part``: encoder, classifier or body; parts whose learning rate is
-    that of the body are not told apart.
+    that of the body are not told apart. ``fused`` optimizers are faster, but gradients that a loss
+    scaler has multiplied cannot be clipped before their step.
 
     Raises:
         ValueError: The encoder shall be treated apart, but the model has none.
@@ -97,8 +100,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         nesterov = config.momentum > 0
         return torch.optim.SGD(ordered, lr=1.0, momentum=config.momentum, nesterov=nesterov)
     if config.kind == 'adam':
-        return torch.optim.Adam(ordered, lr=1.0, fused=True)
-    return torch.optim.AdamW(ordered, lr=1.0, fused=True)
+        return torch.optim.Adam(ordered, lr=1.0, fused=fused)
+    return torch.optim.AdamW(ordered, lr=1.0, fused=fused)
 
 
 def _parts(model: nn.Module, config: OptimizerConfig) -> Callable[[str], str]:

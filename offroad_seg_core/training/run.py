@@ -256,11 +256,19 @@ def _create_trainer(config: TrainConfig) -> lightning.Trainer:
         max_steps=config.optimizer.max_steps,
         max_epochs=1,
         accumulate_grad_batches=config.optimizer.accumulate,
-        precision='bf16-mixed' if config.precision == 'bf16' else '32-true',
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        **_precision_options(config.precision),
         **trainer_options(config.distributed, os.environ),
     )
+
+
+def _precision_options(precision: Precision) -> dict[str, Any]:
+    if precision == 'fp16':
+        # Asked for by name, Lightning would compute in bfloat16 on a processor.
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        return {'plugins': [lightning.plugins.MixedPrecision('16-mixed', device)]}
+    return {'precision': 'bf16-mixed' if precision == 'bf16' else '32-true'}

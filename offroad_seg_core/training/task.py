@@ -118,7 +118,7 @@ class SegmentationTask(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its learning-rate schedule, both counted in steps."""
         settings = self.config.optimizer
-        optimizer = build_optimizer(self.model, settings)
+        optimizer = build_optimizer(self.model, settings, fused=self.config.precision != 'fp16')
         factors: list[Callable[[int], float]] = [
             partial(learning_rate_factor, config=settings, part=group['part'])
             for group in optimizer.param_groups

@@ -3,6 +3,9 @@ import json
 
 import numpy as np
 import pytest
+import yaml
+
+from offroad_seg_core.config import dump_config
 
 
 @pytest.fixture
@@ -98,3 +101,14 @@ def test_without_predictions(main, finished, tmp_path):
 def test_mistakes(main, tmp_path, capsys, more, message):
     assert main([str(tmp_path / 'nothing'), '--output', str(tmp_path / 'out'), *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_training_ends_with_the_same_report(load_script, make_config, capsys):
+    config = make_config('optimizer.max_steps=2')
+    source = config.output / 'tiny.yaml'
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(yaml.safe_dump(dump_config(config)))
+    assert load_script('train').main(['--config', str(source), '--report']) == 0
+    page = config.folder / 'report' / 'index.html'
+    assert capsys.readouterr().out.splitlines()[-1] == str(page)
+    assert json.loads(page.with_name('report.json').read_text())['notes'] == []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 import signal
 
@@ -14,6 +15,7 @@ from offroad_seg_core.models import create_model
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.recorder import Recorder, TrainingInterruptedError
 from offroad_seg_core.training.run import smoke_run, train
+from offroad_seg_core.training.task import SegmentationTask
 
 FPN = ('model.name=fpn', 'model.options={encoder: resnet18}')
 
@@ -140,3 +142,45 @@ def test_every_recipe_runs(path, smoke_output):
     assert 0 < scores.num_pixels <= 2 * 192 * 320
     result = json.loads((config.folder / 'result.json').read_text())
     assert result['step'] == 2
+
+
+class TestHalfPrecision:
+    def test_gradients_are_bounded_after_the_scale_is_taken_off(self, make_config, monkeypatch):
+        norms, original = [], SegmentationTask.configure_gradient_clipping
+
+        def watch(self, *arguments, **options):
+            original(self, *arguments, **options)
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+        monkeypatch.setattr(SegmentationTask, 'configure_gradient_clipping', watch)
+        train(make_config('precision=fp16', 'optimizer.max_grad_norm=1e4'))
+        # The first steps may overflow: then they are left out, and the scale is halved.
+        finite = [norm for norm in norms if math.isfinite(norm)]
+        assert 1 <= len(finite) <= len(norms) == 4
+        # Of a loss near 2.3; times the scale all would be at the bound.
+        assert all(0.01 < norm < 1e3 for norm in finite)
+
+    def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(self, make_config, monkeypatch):
+        options = ('precision=fp16', 'optimizer.max_steps=3', 'validate_every=3')
+        whole, config = (make_config(f'name={name}', *options) for name in ('whole', 'parts'))
+        train(whole)
+        original = Recorder.on_train_batch_end
+
+        def interrupt(self, trainer, *arguments):
+            if trainer.global_step == 1:
+                signal.raise_signal(signal.SIGINT)
+            original(self, trainer, *arguments)
+
+        monkeypatch.setattr(Recorder, 'on_train_batch_end', interrupt)
+        with pytest.raises(TrainingInterruptedError, match='stopped at step 1 of 3'):
+            train(config)
+        monkeypatch.setattr(Recorder, 'on_train_batch_end', original)
+        train(config, resume=True)
+        expected, found = weights_of(whole), weights_of(config)
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+        scales = [
+            torch.load(run.folder / 'last.ckpt', weights_only=True)['MixedPrecision']
+            for run in (whole, config)
+        ]
+        assert scales[0] == scales[1]
