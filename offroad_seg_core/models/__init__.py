@@ -9,6 +9,7 @@ from torch import nn
 
 from offroad_seg_core.models.ddrnet import ddrnet23, ddrnet23_slim
 from offroad_seg_core.models.light_fpn import LightFPN
+from offroad_seg_core.models.normalization import Norm, replace_batch_norm
 from offroad_seg_core.models.published import PUBLISHED
 
 # Each builder takes num_classes and keyword options, and returns a module that maps normalised
@@ -23,12 +24,15 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def create_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+def create_model(
+    name: str, num_classes: int, *, norm: Norm = 'batch', **options: Any
+) -> nn.Module:
     """Build a model with fresh weights.
 
     Args:
         name: A key of ``MODELS``.
         num_classes: Channels of the logits.
+        norm: What stands in the place of batch norms; see ``replace_batch_norm``.
         options: What the builder accepts, e.g. ``auxiliary=False``.
 
     Raises:
@@ -37,7 +41,7 @@ def create_model(name: str, num_classes: int, **options: Any) -> nn.Module:
     if name not in MODELS:
         raise ValueError(f'no model is named {name!r}; expected one of {", ".join(MODELS)}')
     try:
-        return MODELS[name](num_classes, **options)
+        return replace_batch_norm(MODELS[name](num_classes, **options), norm)
     except TypeError as error:
         if 'keyword argument' not in str(error):
             raise
