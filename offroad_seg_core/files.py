@@ -46,3 +46,9 @@ def sha256_of(path: str | Path) -> str:
         for block in iter(lambda: stream.read(1 << 20), b''):
             digest.update(block)
     return digest.hexdigest()
+
+
+def user_cache_folder() -> Path:
+    """Return ``$XDG_CACHE_HOME/offroad_seg``: results that can be computed again."""
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'offroad_seg'

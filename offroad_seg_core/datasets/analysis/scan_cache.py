@@ -16,6 +16,7 @@ from types import TracebackType
 
 from offroad_seg_core.datasets.analysis.facts import FACTS_VERSION
 from offroad_seg_core.datasets.masks import DatasetError
+from offroad_seg_core.files import user_cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,7 @@ _TABLE = (
 
 def default_cache_path() -> Path:
     """Return the user's cache file: ``$XDG_CACHE_HOME/offroad_seg/scan.sqlite``."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'offroad_seg' / 'scan.sqlite'
+    return user_cache_folder() / 'scan.sqlite'
 
 
 def fingerprint(*paths: Path) -> str | None:
