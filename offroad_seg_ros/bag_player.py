@@ -23,9 +23,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from offroad_seg_core.bags.camera_topics import find_cameras
+from offroad_seg_core.bags.reading import BagError, open_bag
 from offroad_seg_core.memory import keep_freed_memory
-from offroad_seg_ros.bag_reading import BagError, open_bag
-from offroad_seg_ros.camera_topics import find_cameras
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
 from offroad_seg_ros.spinning import spinning
 

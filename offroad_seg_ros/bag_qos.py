@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from offroad_seg_ros.bag_library import (
+from offroad_seg_core.bags.library import (
     Qos,
     QosDurability,
     QosHistory,

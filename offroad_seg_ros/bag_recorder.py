@@ -25,10 +25,10 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.utilities import remove_ros_args
 
+from offroad_seg_core.bags.library import Connection, StoragePlugin, Writer
+from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.memory import keep_freed_memory
-from offroad_seg_ros.bag_library import Connection, StoragePlugin, Writer
 from offroad_seg_ros.bag_qos import offered_qos, subscribing_qos
-from offroad_seg_ros.bag_reading import BagError
 from offroad_seg_ros.message_types import Definitions, UnknownTypeError, message_class
 from offroad_seg_ros.spinning import spinning
 

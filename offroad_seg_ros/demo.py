@@ -22,9 +22,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.memory import keep_freed_memory
-from offroad_seg_ros.bag_reading import open_bag
 from offroad_seg_ros.demo_folder import SUMMARY, result_folder
 from offroad_seg_ros.demo_inputs import (
     DemoInput,

@@ -9,10 +9,10 @@ import numpy as np
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
+from offroad_seg_core.bags.camera_topics import COMPRESSED_TYPE
+from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.taxonomy import Taxonomy
-from offroad_seg_ros.bag_reading import open_bag
-from offroad_seg_ros.camera_topics import COMPRESSED_TYPE
 from offroad_seg_ros.conversions import FrameError, image_from_compressed, image_from_message
 from offroad_seg_ros.message_types import header_stamp_ns
 

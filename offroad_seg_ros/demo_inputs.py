@@ -13,12 +13,12 @@ import signal
 import cv2
 import numpy as np
 
+from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, CameraTopic, find_cameras, sibling
+from offroad_seg_core.bags.library import Connection
+from offroad_seg_core.bags.reading import BagError, contents, open_bag
 from offroad_seg_core.world import DEMO_SEED, Drive
-from offroad_seg_ros.bag_library import Connection
 from offroad_seg_ros.bag_qos import bag_qos
-from offroad_seg_ros.bag_reading import BagError, contents, open_bag
 from offroad_seg_ros.bag_recorder import AtomicBag
-from offroad_seg_ros.camera_topics import IMAGE_TYPE, CameraTopic, find_cameras, sibling
 from offroad_seg_ros.message_types import Definitions
 
 INFO_TYPE = 'sensor_msgs/msg/CameraInfo'

@@ -17,7 +17,7 @@ from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 
-from offroad_seg_ros.bag_reading import open_bag
+from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_ros.bag_recorder import BagRecorder
 from offroad_seg_ros.demo_inputs import DemoInput
 from offroad_seg_ros.demo_process import DemoError, NodeProcess

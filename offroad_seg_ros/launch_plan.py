@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from offroad_seg_ros.camera_topics import CameraTopic, find_cameras
+from offroad_seg_core.bags.camera_topics import CameraTopic, find_cameras
 from offroad_seg_ros.installation import added_environment, share_folder
 from offroad_seg_ros.launch_arguments import (
     AUTO,

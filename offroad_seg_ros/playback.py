@@ -17,9 +17,9 @@ from rclpy.publisher import Publisher
 from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
-from offroad_seg_ros.bag_library import Connection, Reader
+from offroad_seg_core.bags.library import Connection, Reader
+from offroad_seg_core.bags.reading import BagError, contents
 from offroad_seg_ros.bag_qos import publishing_qos
-from offroad_seg_ros.bag_reading import BagError, contents
 from offroad_seg_ros.message_types import UnknownTypeError, message_class
 from offroad_seg_ros.playback_timer import PlaybackTimer
 

@@ -17,8 +17,8 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from offroad_seg_core.bags.reading import BagError, open_bag
 from offroad_seg_ros.bag_qos import bag_qos, publishing_qos
-from offroad_seg_ros.bag_reading import BagError, open_bag
 from offroad_seg_ros.bag_recorder import AtomicBag, BagRecorder
 from offroad_seg_ros.message_types import (
     Definitions,

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
+from offroad_seg_core.bags.camera_topics import CameraTopic
+from offroad_seg_core.bags.reading import BagError, open_bag
 from offroad_seg_core.taxonomy import load_taxonomy
-from offroad_seg_ros.bag_reading import BagError, open_bag
 from offroad_seg_ros.bag_recorder import AtomicBag
-from offroad_seg_ros.camera_topics import CameraTopic
 from offroad_seg_ros.demo_folder import FolderError, result_folder
 from offroad_seg_ros.demo_images import read_images, score
 from offroad_seg_ros.demo_inputs import (

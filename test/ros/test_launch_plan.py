@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from offroad_seg_ros.camera_topics import CameraTopic, camera_names, find_cameras
+from offroad_seg_core.bags.camera_topics import CameraTopic, camera_names, find_cameras
 from offroad_seg_ros.installation import added_environment, share_folder
 from offroad_seg_ros.launch_arguments import REPLAY_ARGUMENTS, SEGMENT_ARGUMENTS, LaunchError
 from offroad_seg_ros.launch_plan import plan_replay, plan_segment

@@ -11,6 +11,7 @@ try:
         QosTime,
     )
     from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
 except ImportError as error:
     raise ImportError(f'bags need rosbags ({error}); fix: pip install rosbags') from error
 
@@ -25,5 +26,7 @@ __all__ = [
     'Reader',
     'ReaderError',
     'StoragePlugin',
+    'Stores',
     'Writer',
+    'get_typestore',
 ]

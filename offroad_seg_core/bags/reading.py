@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from offroad_seg_ros.bag_library import Reader, ReaderError
+from offroad_seg_core.bags.library import Reader, ReaderError
 
 
 class BagError(ValueError):

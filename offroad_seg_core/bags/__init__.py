@@ -1,0 +1,1 @@
+"""Camera pictures out of rosbag2 bags, without ROS."""

@@ -1,0 +1,100 @@
+"""Read camera pictures out of a bag, by topic and stamp."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+from typing import Any
+
+from offroad_seg_core.bags.camera_images import (
+    CameraImage,
+    FrameError,
+    image_from_compressed,
+    image_from_message,
+)
+from offroad_seg_core.bags.camera_topics import TRANSPORTS, CameraTopic, camera_names, find_cameras
+from offroad_seg_core.bags.library import Reader, Stores, get_typestore
+from offroad_seg_core.bags.reading import BagError, contents, open_bag
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a camera.
+
+    Attributes:
+        camera: Short name of its camera, see ``camera_names``.
+        stamp_ns: Of the message's header.
+        image: Its pixels.
+    """
+
+    camera: str
+    stamp_ns: int
+    image: CameraImage
+
+
+def read_pictures(
+    bag: str | Path, topics: Sequence[str] = (), every: int = 1
+) -> Iterator[Picture]:
+    """Yield the pictures of cameras in the order of the bag.
+
+    Pictures that cannot be decoded are left out; their number is logged.
+
+    Args:
+        bag: A rosbag2 folder, or one of its files.
+        topics: Of sensor_msgs/Image or CompressedImage; empty: those of every camera.
+        every: Of each topic, the first picture and every so many after it.
+
+    Raises:
+        BagError: The bag cannot be read, has no camera, or lacks a topic.
+    """
+    store = get_typestore(Stores.ROS2_JAZZY)
+    seen: Counter[str] = Counter()
+    broken: list[str] = []
+    with open_bag(bag) as reader:
+        cameras = _cameras(bag, reader, topics)
+        wanted = [entry for entry in reader.connections if entry.topic in cameras]
+        for connection, _, data in reader.messages(wanted):
+            seen[connection.topic] += 1
+            if (seen[connection.topic] - 1) % every:
+                continue
+            camera = cameras[connection.topic]
+            message: Any = store.deserialize_cdr(data, connection.msgtype)
+            decode: Any = image_from_message
+            if camera.transport == 'compressed':
+                decode = image_from_compressed
+            try:
+                image = decode(message)
+            except FrameError as error:
+                broken.append(f'{connection.topic}: {error}')
+                continue
+            stamp = message.header.stamp
+            yield Picture(camera.name, stamp.sec * 1_000_000_000 + stamp.nanosec, image)
+    if broken:
+        log.warning('%s: %d pictures left out; the first: %s', bag, len(broken), broken[0])
+
+
+def _cameras(bag: str | Path, reader: Reader, topics: Sequence[str]) -> dict[str, CameraTopic]:
+    """Return the wanted cameras by topic."""
+    types = {entry.topic: entry.msgtype for entry in reader.connections}
+    if not topics:
+        found = find_cameras(types)
+        if not found:
+            expected = 'sensor_msgs/Image or CompressedImage of a camera'
+            raise BagError(f'{bag}: got no {expected}; it holds {contents(reader)}')
+        return {camera.input_topic: camera for camera in found}
+    wrong = [topic for topic in topics if types.get(topic) not in TRANSPORTS]
+    if wrong:
+        raise BagError(
+            f'{bag}: got {", ".join(wrong)}, expected topics of sensor_msgs/Image or '
+            f'CompressedImage; it holds {contents(reader)}'
+        )
+    names = camera_names(list(topics))
+    return {
+        topic: CameraTopic(name, topic, TRANSPORTS[types[topic]])
+        for name, topic in zip(names, topics, strict=True)
+    }

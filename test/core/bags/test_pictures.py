@@ -1,0 +1,91 @@
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rosbags')
+
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import Stores, get_typestore
+
+from offroad_seg_core.bags.pictures import read_pictures
+from offroad_seg_core.bags.reading import BagError
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+
+
+def header(stamp_ns):
+    stamp = STORE.types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 1_000_000_000))
+    return STORE.types['std_msgs/msg/Header'](stamp, 'camera')
+
+
+def raw(stamp_ns, pixels, encoding='bgr8'):
+    height, width = pixels.shape[:2]
+    return STORE.types[IMAGE](
+        header(stamp_ns), height, width, encoding, 0, pixels.nbytes // height, pixels.reshape(-1)
+    )
+
+
+def compressed(stamp_ns, pixels):
+    return STORE.types[COMPRESSED](
+        header(stamp_ns), 'png', cv2.imencode('.png', pixels)[1].reshape(-1)
+    )
+
+
+def write(path, messages):
+    """Write (topic, type, message) in order."""
+    with Writer(path, version=9) as writer:
+        connections = {}
+        for index, (topic, kind, message) in enumerate(messages):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(connections[topic], index, STORE.serialize_cdr(message, kind))
+    return path
+
+
+def flat(value):
+    return np.full((2, 4, 3), value, np.uint8)
+
+
+@pytest.fixture
+def bag(tmp_path):
+    return write(
+        tmp_path / 'drive',
+        [
+            *(('/front/image_raw', IMAGE, raw(5 * n, flat(n))) for n in range(5)),
+            ('/left/image_raw', IMAGE, raw(10**9 + 7, flat(9))),
+            ('/left/image_raw', IMAGE, raw(8, flat(9), 'thermal14')),
+            ('/rear/compressed', COMPRESSED, compressed(3, flat(50))),
+            ('/depth/image_raw', IMAGE, raw(0, flat(1))),
+        ],
+    )
+
+
+def found(pictures):
+    return [(p.camera, p.stamp_ns, int(p.image.bgr()[0, 0, 0])) for p in pictures]
+
+
+def test_every_camera_by_default(bag, caplog):
+    expected = [('front', 5 * n, n) for n in range(5)]
+    assert found(read_pictures(bag)) == [*expected, ('left', 10**9 + 7, 9)]
+    assert '1 pictures left out; the first: /left/image_raw: image encoding' in caplog.text
+
+
+def test_named_topics_of_both_kinds_and_every_second_picture(bag):
+    pictures = read_pictures(bag, ['/front/image_raw', '/rear/compressed'], every=2)
+    assert found(pictures) == [
+        ('front', 0, 0),
+        ('front', 10, 2),
+        ('front', 20, 4),
+        ('rear', 3, 50),
+    ]
+
+
+def test_what_is_not_there(bag, tmp_path):
+    with pytest.raises(BagError, match=r'got /none, expected topics .*holds /depth/image_raw \('):
+        list(read_pictures(bag, ['/none']))
+    empty = write(tmp_path / 'depth', [('/depth/image_raw', IMAGE, raw(0, flat(1)))])
+    with pytest.raises(BagError, match=r'got no sensor_msgs/Image .*it holds /depth/image_raw'):
+        list(read_pictures(empty))
+    with pytest.raises(BagError, match='no such bag'):
+        list(read_pictures(tmp_path / 'nothing'))
