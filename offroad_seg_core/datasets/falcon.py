@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
@@ -18,7 +19,7 @@ from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 @dataclass(frozen=True, config=STRICT)
 class FalconConfig:
-    """Leave one environment out, or validate on the frames of another folder.
+    """Leave one environment out, validate on a block of each, or on another folder's frames.
 
     The first two letters of a frame's name tell its environment.
 
@@ -31,6 +32,10 @@ class FalconConfig:
         mapping: From falcon10 to the wanted classes, see ``find_mapping``; taxonomies that know
             the masks' raw ids themselves, such as falcon7, need none.
         unknown: What to do with mask values that the taxonomy does not know.
+        validation_block: Share of each environment's frames, the last ones by name, to validate
+            on; known places, but no neighbours of training frames. Then there is no ``holdout``.
+        adaptation_frames: Train on so many frames of the held-out environment alone, spread over
+            its first half by name, and validate on its second half; 0 trains on the others.
     """
 
     kind: Literal['falcon']
@@ -39,11 +44,21 @@ class FalconConfig:
     validation_root: Path | None = None
     mapping: str | None = None
     unknown: Unknown = 'error'
+    validation_block: float = Field(default=0.0, ge=0, lt=1)
+    adaptation_frames: int = Field(default=0, ge=0)
 
     def __post_init__(self) -> None:
         """Check that there is one way of validation at most."""
-        if self.holdout is not None and self.validation_root is not None:
-            raise ValueError('got holdout and validation_root, expected one of them; remove one')
+        given = {
+            'holdout': self.holdout is not None,
+            'validation_root': self.validation_root is not None,
+            'validation_block': self.validation_block > 0,
+        }
+        if sum(given.values()) > 1:
+            names = ' and '.join(name for name, is_given in given.items() if is_given)
+            raise ValueError(f'got {names}, expected one of them; remove the others')
+        if self.adaptation_frames and self.holdout is None:
+            raise ValueError('got adaptation_frames without holdout; name the environment')
 
     def native_taxonomy(self) -> Taxonomy:
         """Return the dataset's own classes."""
@@ -60,6 +75,9 @@ class FalconConfig:
                 read_falcon(self.validation_root), self.validation_root, taxonomy
             )
         files = read_falcon(self.root)
+        if self.validation_block:
+            chosen = _blocks(files, self.validation_block, split)
+            return self._frame_set(chosen, f'{self.root} ({split} blocks)', taxonomy)
         found = sorted({item.environment for item in files})
         if split == 'validation' and self.holdout is None:
             raise DatasetError(
@@ -70,6 +88,10 @@ class FalconConfig:
             raise DatasetError(
                 f'{self.root}: got holdout {self.holdout!r}, expected one of {", ".join(found)}'
             )
+        if self.adaptation_frames:
+            files = [item for item in files if item.environment == self.holdout]
+            chosen = _halves(files, self.adaptation_frames, split)
+            return self._frame_set(chosen, f'{self.root} ({split}, {self.holdout})', taxonomy)
         chosen = [f for f in files if (f.environment == self.holdout) == (split == 'validation')]
         return self._frame_set(chosen, f'{self.root} ({split}, holdout {self.holdout})', taxonomy)
 
@@ -86,6 +108,30 @@ class FalconConfig:
             if (direct.labels_of(raw_ids) >= 0).all():
                 return direct
         return create_reader(native, taxonomy, 'raw_ids', self.mapping, self.unknown)
+
+
+def _blocks(files: list[FrameFiles], share: float, split: Split) -> list[FrameFiles]:
+    """Return the last share of each environment's frames (validation), or those before."""
+    chosen: list[FrameFiles] = []
+    for environment in sorted({item.environment for item in files}):
+        own = _in_order([item for item in files if item.environment == environment])
+        border = len(own) - max(1, round(share * len(own)))
+        chosen += own[border:] if split == 'validation' else own[:border]
+    return chosen
+
+
+def _halves(files: list[FrameFiles], count: int, split: Split) -> list[FrameFiles]:
+    """Return the second half (validation), or ``count`` frames spread over the first."""
+    files = _in_order(files)
+    half = len(files) // 2
+    if split == 'validation':
+        return files[half:]
+    count = min(count, half)
+    return [files[(2 * index + 1) * half // (2 * count)] for index in range(count)]
+
+
+def _in_order(files: list[FrameFiles]) -> list[FrameFiles]:
+    return sorted(files, key=lambda item: item.image.stem)
 
 
 def read_falcon(root: Path) -> list[FrameFiles]:

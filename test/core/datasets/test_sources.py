@@ -57,6 +57,34 @@ class TestFalconWithoutHoldout:
         with pytest.raises(ValueError, match='expected one of them'):
             FalconConfig('falcon', root, 'cc', root)
 
+    @pytest.fixture
+    def drives(self, make_tree):
+        for stem in ('cc1', 'cc2', 'cc3', 'cc4', 'cc5', 'w01', 'w02'):
+            make_tree(f'Color_Images/{stem}.jpg')
+            root = make_tree(f'Segmentation/{stem}.png', 7100)
+        return root
+
+    def test_a_block_of_every_environment(self, drives):
+        taxonomy = load_taxonomy('falcon10')
+        config = FalconConfig('falcon', drives, None, validation_block=0.4)
+        train, validation = (names(config.frames(s, taxonomy)) for s in ('train', 'validation'))
+        assert [name for _, name in train] == ['cc1', 'cc2', 'cc3', 'w01']
+        assert [name for _, name in validation] == ['cc4', 'cc5', 'w02']
+        with pytest.raises(ValueError, match='got holdout and validation_block, expected one'):
+            FalconConfig('falcon', drives, 'cc', validation_block=0.4)
+
+    @pytest.mark.parametrize(
+        ('count', 'expected'), [(1, ['cc2']), (2, ['cc1', 'cc2']), (9, ['cc1', 'cc2'])]
+    )
+    def test_a_few_frames_of_the_new_place(self, drives, count, expected):
+        taxonomy = load_taxonomy('falcon10')
+        config = FalconConfig('falcon', drives, 'cc', adaptation_frames=count)
+        train, validation = (names(config.frames(s, taxonomy)) for s in ('train', 'validation'))
+        assert [name for _, name in train] == expected
+        assert [name for _, name in validation] == ['cc3', 'cc4', 'cc5']
+        with pytest.raises(ValueError, match='got adaptation_frames without holdout'):
+            FalconConfig('falcon', drives, None, adaptation_frames=count)
+
     def test_other_taxonomies(self, make_tree):
         make_tree('Color_Images/cc1.JPG')
         root = make_tree('Segmentation/cc1.png', 7100)
