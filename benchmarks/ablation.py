@@ -4,38 +4,26 @@
     python benchmarks/ablation.py --quick      # the table of what has been trained so far
 
 Each run trains config/train/ablation.yaml with a variant's changes on two environments of the
-Falcon desert (data/falcon_desert) and is measured once, at its last step, on the third. Its
-result, with configuration, hash, seed, command, wall time and confusion matrix, is kept in
-benchmarks/results/runs/ablation/; what is there is not trained again, so the same command goes on
-after an interruption. A result of another configuration is refused.
+Falcon desert (data/falcon_desert) and is measured once, at its last step, on the third. `few_N`
+goes on from `ce` with N labelled frames of the first half of the third environment, and is
+measured on its second half. How results are kept: experiments.py.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-import json
 from pathlib import Path
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from typing import Any
 
-import numpy as np
+from experiments import Run, load, scores_of, tell, train_missing
 from report import ROOT, finish
 
-from offroad_seg_core.config import load_config
-from offroad_seg_core.files import atomic_path
-from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
-from offroad_seg_core.provenance import config_sha256
-from offroad_seg_core.taxonomy import load_taxonomy
-from offroad_seg_core.training.config import TrainConfig
-from offroad_seg_core.training.run import resolve_precision
-
 CONFIG = Path('config/train/ablation.yaml')
-RESULTS = ROOT / 'benchmarks' / 'results' / 'runs' / 'ablation'
 FOLDS = ('cc', 'w0', 'ww')
 
 _DICE = ('loss.terms=[{name: cross_entropy}, {name: dice, weight: 0.5}]',)
@@ -43,6 +31,12 @@ _WEIGHTS = (*_DICE, 'loss.class_weights=enet')
 _SAMPLER = (*_WEIGHTS, 'sampling={kind: rare_class, min_pixels: 1000}')
 _PHOTOMETRIC = (*_SAMPLER, 'augment.photometric.strength=1.0')
 _BANK = 'data/ablation_bank_{fold}'
+_FEW = (
+    'init_checkpoint=runs/ablation_ce_{fold}_{seed}/best.ckpt',
+    'optimizer.max_steps=150',
+    'optimizer.learning_rate=5e-4',
+    'validate_every=150',
+)
 # name -> (what it is, what it changes); each of the first six adds to the one before it.
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     'ce': ('cross entropy', ()),
@@ -58,14 +52,11 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
         'sampler, with the crops and the darker light of the domain-gap system',
         (*_SAMPLER, 'augment={kind: pipeline, preset: falcon_domain_gap}'),
     ),
-    'extreme': (
-        'sampler, with its five stacked colour transforms',
-        (*_SAMPLER, 'augment={kind: pipeline, preset: falcon_extreme}'),
-    ),
-    'field': (
-        'sampler, with field conditions',
-        (*_SAMPLER, 'augment={kind: pipeline, preset: field_conditions}'),
-    ),
+    'group_norm': ('cross entropy, group norm', ('model.options={norm: group}',)),
+    'layer_norm': ('cross entropy, layer norm', ('model.options={norm: layer}',)),
+    'few_1': ('cross entropy, then 1 frame of the place', (*_FEW, 'dataset.adaptation_frames=1')),
+    'few_5': ('cross entropy, then 5 frames', (*_FEW, 'dataset.adaptation_frames=5')),
+    'few_10': ('cross entropy, then 10 frames', (*_FEW, 'dataset.adaptation_frames=10')),
 }
 
 
@@ -83,43 +74,26 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def overrides_of(variant: str, fold: str, seed: int) -> list[str]:
-    """Return what a run changes in the baseline."""
-    changes = [text.replace('{fold}', fold) for text in VARIANTS[variant][1]]
-    name = f'ablation_{variant}_{fold}_{seed}'
-    return [*changes, f'dataset.holdout={fold}', f'seed={seed}', f'name={name}']
+def run_of(variant: str, fold: str, seed: int) -> Run:
+    """Return one training."""
+    changes = (text.replace('{fold}', fold) for text in VARIANTS[variant][1])
+    changes = (text.replace('{seed}', str(seed)) for text in changes)
+    everywhere = (f'dataset.holdout={fold}', f'seed={seed}')
+    return Run('ablation', f'{variant}_{fold}_{seed}', CONFIG, (*changes, *everywhere))
 
 
-def cells(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+def runs_of(options: argparse.Namespace) -> Iterator[Run]:
     """Yield the runs in an order in which early results are of use: fold by fold."""
     for fold in options.folds:
         for seed in options.seeds:
             for variant in options.variants:
-                yield variant, fold, seed
-
-
-def result_path(variant: str, fold: str, seed: int) -> Path:
-    """Return where a run's result is kept."""
-    return RESULTS / f'{variant}_{fold}_{seed}.json'
-
-
-def train(variant: str, fold: str, seed: int) -> None:
-    """Train one run and keep its result; resume it if it was interrupted."""
-    overrides = overrides_of(variant, fold, seed)
-    config = load_config(TrainConfig, CONFIG, overrides)
-    if variant == 'copy_paste' and not Path(_BANK.format(fold=fold)).exists():
-        make_bank(fold)
-    command = [sys.executable, 'training/train.py', '--config', str(CONFIG), *overrides]
-    if (config.folder / 'last.ckpt').exists():
-        command.append('--resume')
-    subprocess.run(command, cwd=ROOT, check=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with atomic_path(result_path(variant, fold, seed)) as temporary:
-        shutil.copy(config.folder / 'result.json', temporary)
+                yield run_of(variant, fold, seed)
 
 
 def make_bank(fold: str) -> None:
     """Cut rare objects out of the two training environments."""
+    if (ROOT / _BANK.format(fold=fold)).exists():
+        return
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / 'falcon.yaml'
         data.write_text(f'{{kind: falcon, root: {ROOT}/data/falcon_desert, holdout: {fold}}}\n')
@@ -133,31 +107,6 @@ def make_bank(fold: str) -> None:
         )  # fmt: skip
 
 
-def load(variant: str, fold: str, seed: int) -> dict[str, Any] | None:
-    """Return a kept result; None if there is none.
-
-    Raises:
-        ValueError: It is of another configuration.
-    """
-    path = result_path(variant, fold, seed)
-    if not path.exists():
-        return None
-    result = json.loads(path.read_text())
-    config = load_config(TrainConfig, ROOT / CONFIG, overrides_of(variant, fold, seed))
-    precision = result['config']['precision'] if config.precision == 'auto' else config.precision
-    expected = config_sha256(type(config)(**{**vars(config), 'precision': precision}))
-    if result['config_sha256'] != expected:
-        raise ValueError(f'{path}: is of another configuration; delete it to train it again')
-    return result
-
-
-def scores_of(result: dict[str, Any], fold: str) -> tuple[float, np.ndarray]:
-    """Return mIoU over the classes in the truth, and the IoU of each class."""
-    matrix = ConfusionMatrix(load_taxonomy('falcon10').num_classes)
-    matrix.counts[:] = np.array(result['environments'][fold]['confusion_matrix'])
-    return matrix.miou_present, matrix.iou()
-
-
 def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return a row for each variant, and the differences to the baseline on each fold."""
     rows, ratios = [], {}
@@ -165,8 +114,8 @@ def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, 
     for variant, (title, _) in VARIANTS.items():
         row: dict[str, Any] = {'variant': title}
         for fold in FOLDS:
-            found = {seed: load(variant, fold, seed) for seed in options.seeds}
-            values = [scores_of(r, fold)[0] for r in found.values() if r is not None]
+            found = [load(run_of(variant, fold, seed)) for seed in options.seeds]
+            values = [scores_of(result, fold)[0] for result in found if result is not None]
             row[f'{fold} mIoU'] = statistics.mean(values) if values else None
             row[f'{fold} spread'] = max(values) - min(values) if len(values) > 1 else None
             row[f'{fold} runs'] = len(values)
@@ -174,7 +123,8 @@ def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, 
                 means[variant, fold] = statistics.mean(values)
         rows.append(row)
     for (variant, fold), mean in means.items():
-        if variant != 'ce' and ('ce', fold) in means:
+        # The few frames are measured on half of the place: there is no difference to take.
+        if variant != 'ce' and not variant.startswith('few') and ('ce', fold) in means:
             ratios[f'{variant}_gain_{fold}'] = mean - means['ce', fold]
     return rows, ratios
 
@@ -182,16 +132,15 @@ def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, 
 def main() -> None:
     """Train what is missing, then make the table of what is there."""
     options = parse_arguments()
-    todo = [cell for cell in cells(options) if load(*cell) is None]
+    runs = list(runs_of(options))
     if options.list:
-        for cell in cells(options):
-            print(*cell, 'missing' if cell in todo else 'there')
+        tell(runs)
         return
     if not options.quick:
-        print(f'{len(todo)} runs to do; precision {resolve_precision("auto")}', flush=True)
-        for number, cell in enumerate(todo, 1):
-            print(f'== run {number} of {len(todo)}:', *cell, flush=True)
-            train(*cell)
+        for fold in options.folds:
+            if 'copy_paste' in options.variants:
+                make_bank(fold)
+        train_missing(runs)
     finish('ablation', options, *table(options))
 
 
