@@ -7,18 +7,10 @@ from collections.abc import Sequence
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from offroad_seg_core.bags.library import (
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
+from offroad_seg_core.bags.library import Qos, QosDurability, QosHistory, QosReliability
+from offroad_seg_core.bags.writing import FALLBACK_DEPTH, bag_qos
 
-FALLBACK_DEPTH = 10
 RECORDING_DEPTH = 50
-_FOREVER = QosTime(2147483647, 4294967295)
 
 
 def publishing_qos(recorded: Sequence[Qos]) -> QoSProfile:
@@ -68,18 +60,3 @@ def offered_qos(publishers: Sequence[TopicEndpointInfo]) -> list[Qos]:
         if offer not in offers:
             offers.append(offer)
     return offers
-
-
-def bag_qos(*, reliable: bool = True, latched: bool = False, depth: int = 0) -> Qos:
-    """Return an offer as a bag stores it; depth 0 is the fallback depth."""
-    return Qos(
-        QosHistory.KEEP_LAST,
-        depth or FALLBACK_DEPTH,
-        QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
-        QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        _FOREVER,
-        _FOREVER,
-        QosLiveliness.AUTOMATIC,
-        _FOREVER,
-        False,
-    )

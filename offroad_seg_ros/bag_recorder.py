@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Collection
 from pathlib import Path
-import shutil
 import signal
 import sys
 import threading
 import time
-import uuid
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -25,50 +23,16 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.utilities import remove_ros_args
 
-from offroad_seg_core.bags.library import Connection, StoragePlugin, Writer
+from offroad_seg_core.bags.definitions import Definitions, UnknownTypeError
+from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.reading import BagError
+from offroad_seg_core.bags.writing import AtomicBag
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.bag_qos import offered_qos, subscribing_qos
-from offroad_seg_ros.message_types import Definitions, UnknownTypeError, message_class
+from offroad_seg_ros.message_types import message_class
 from offroad_seg_ros.spinning import spinning
 
-# Newer versions of the format cannot be read on Humble.
-BAG_VERSION = 8
 _WATCH_PERIOD_S = 0.1
-
-
-class AtomicBag:
-    """A bag being written that appears under its name when it is closed.
-
-    Args:
-        path: the rosbag2 folder to make; must not exist.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if self.path.exists():
-            fix = 'give another name or remove it first'
-            raise BagError(f'{self.path}: got a path that exists, expected a new one; {fix}')
-        # The writer names the files inside after the folder, so that one has its final name.
-        self._temporary = self.path.with_name(f'.{self.path.name}.{uuid.uuid4().hex[:8]}')
-        self._temporary.mkdir(parents=True)
-        self.writer = Writer(
-            self._temporary / self.path.name,
-            version=BAG_VERSION,
-            storage_plugin=StoragePlugin.MCAP,
-        )
-        self.writer.open()
-
-    def close(self) -> None:
-        """Complete the bag and give it its name."""
-        self.writer.close()
-        (self._temporary / self.path.name).rename(self.path)
-        self._temporary.rmdir()
-
-    def discard(self) -> None:
-        """Remove what was written."""
-        self.writer.abort()
-        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 class BagRecorder:

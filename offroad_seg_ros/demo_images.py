@@ -10,11 +10,11 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from offroad_seg_core.bags.camera_topics import COMPRESSED_TYPE
+from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_ros.conversions import FrameError, image_from_compressed, image_from_message
-from offroad_seg_ros.message_types import header_stamp_ns
 
 # A label map is recorded so long after the frame it belongs to, at most and (the clock of the bag
 # comes in ticks) at least.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 import multiprocessing
@@ -14,12 +14,9 @@ import cv2
 import numpy as np
 
 from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, CameraTopic, find_cameras, sibling
-from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.reading import BagError, contents, open_bag
+from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.world import DEMO_SEED, Drive
-from offroad_seg_ros.bag_qos import bag_qos
-from offroad_seg_ros.bag_recorder import AtomicBag
-from offroad_seg_ros.message_types import Definitions
 
 INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 PICTURE_HZ = 5.0
@@ -57,37 +54,18 @@ class DemoInput:
     """The taxonomy of the ground truth, if the bag says so."""
 
 
-class CameraBag:
-    """An input bag being written: images, calibrations and ground truth of cameras.
-
-    A context manager: the bag appears when its block ends well.
-    """
+class CameraBag(MessageBag):
+    """An input bag being written: images, calibrations and ground truth of cameras."""
 
     def __init__(self, path: Path) -> None:
-        self._bag = AtomicBag(path)
-        self._definitions = Definitions()
-        self._connections: dict[str, Connection] = {}
-        self._bag.writer.set_custom_data('ground_truth_taxonomy', TRUTH_TAXONOMY)
+        super().__init__(path)
+        self.set_custom_data('ground_truth_taxonomy', TRUTH_TAXONOMY)
 
-    def __enter__(self) -> CameraBag:
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is None:
-            self._bag.close()
-        else:
-            self._bag.discard()
-
-    def write_image(
+    def write_picture(
         self, camera: str, topic: str, time_ns: int, pixels: np.ndarray, encoding: str
     ) -> None:
-        """Write an image; ``pixels`` is (H, W) or (H, W, C) uint8."""
-        height, width = pixels.shape[:2]
-        flat = np.ascontiguousarray(pixels).reshape(-1)
-        step = flat.size // height
-        header = self._header(camera, time_ns)
-        fields = (header, height, width, encoding, 0, step, flat)
-        self._write(topic, IMAGE_TYPE, time_ns, fields)
+        """Write a camera's image that was taken when it was recorded; see ``write_image``."""
+        self.write_image(topic, time_ns, _header(camera, time_ns), pixels, encoding)
 
     def write_info(
         self, camera: str, topic: str, time_ns: int, size: tuple[int, int], focal_px: float
@@ -97,26 +75,15 @@ class CameraBag:
         k = [focal_px, 0, width / 2, 0, focal_px, height / 2, 0, 0, 1]
         p = [focal_px, 0, width / 2, 0, 0, focal_px, height / 2, 0, 0, 0, 1, 0]
         distortion, rotation = np.zeros(5), np.eye(3).reshape(-1)
-        region = self._make('sensor_msgs/msg/RegionOfInterest', 0, 0, 0, 0, False)
-        header = self._header(camera, time_ns)
+        region = self.make('sensor_msgs/msg/RegionOfInterest', 0, 0, 0, 0, False)
+        header = self.make_header(_header(camera, time_ns))
         matrices = (distortion, np.array(k, float), rotation, np.array(p, float))
         fields = (header, height, width, 'plumb_bob', *matrices, 0, 0, region)
-        self._write(topic, INFO_TYPE, time_ns, fields)
+        self.write(topic, INFO_TYPE, time_ns, *fields)
 
-    def _header(self, camera: str, time_ns: int) -> object:
-        stamp = self._make('builtin_interfaces/msg/Time', *divmod(time_ns, 1_000_000_000))
-        return self._make('std_msgs/msg/Header', stamp, f'{camera}_camera')
 
-    def _make(self, kind: str, *fields: object) -> object:
-        return self._definitions.store.types[kind](*fields)
-
-    def _write(self, topic: str, kind: str, time_ns: int, fields: Iterable[object]) -> None:
-        if topic not in self._connections:
-            self._connections[topic] = self._definitions.add_connection(
-                self._bag.writer, topic, kind, [bag_qos()]
-            )
-        data = self._definitions.store.serialize_cdr(self._make(kind, *fields), kind)
-        self._bag.writer.write(self._connections[topic], time_ns, data)
+def _header(camera: str, time_ns: int) -> Header:
+    return Header(time_ns, f'{camera}_camera')
 
 
 def write_drive(path: Path, options: DriveOptions, on_frame: Callable[[], object]) -> None:
@@ -129,11 +96,11 @@ def write_drive(path: Path, options: DriveOptions, on_frame: Callable[[], object
     """
     with CameraBag(path) as bag:
         for time_ns, camera, image_bgr, label_map, focal_px in _render(options):
-            bag.write_image(camera, f'/{camera}/image_raw', time_ns, image_bgr, 'bgr8')
+            bag.write_picture(camera, f'/{camera}/image_raw', time_ns, image_bgr, 'bgr8')
             size = image_bgr.shape[:2]
             bag.write_info(camera, f'/{camera}/camera_info', time_ns, size, focal_px)
             truth = f'/{camera}/ground_truth/label_map'
-            bag.write_image(camera, truth, time_ns, label_map, 'mono8')
+            bag.write_picture(camera, truth, time_ns, label_map, 'mono8')
             on_frame()
 
 
@@ -164,7 +131,9 @@ def write_pictures(path: Path, folder: Path, on_frame: Callable[[], object]) -> 
                 remarks.append(f'{file.name} is reduced to {LONGEST_SIDE_PX} px')
                 image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
             time_ns = _START_NS + round(num_written * 1e9 / PICTURE_HZ)
-            bag.write_image(PICTURE_CAMERA, f'/{PICTURE_CAMERA}/image_raw', time_ns, image, 'bgr8')
+            bag.write_picture(
+                PICTURE_CAMERA, f'/{PICTURE_CAMERA}/image_raw', time_ns, image, 'bgr8'
+            )
             num_written += 1
         if not num_written:
             raise BagError(f'{folder}: got no readable picture; {"; ".join(remarks)}')

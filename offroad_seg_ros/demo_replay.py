@@ -17,11 +17,11 @@ from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 
+from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_ros.bag_recorder import BagRecorder
 from offroad_seg_ros.demo_inputs import DemoInput
 from offroad_seg_ros.demo_process import DemoError, NodeProcess
-from offroad_seg_ros.message_types import header_stamp_ns
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
 from offroad_seg_ros.spinning import spinning
 

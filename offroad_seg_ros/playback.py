@@ -17,10 +17,11 @@ from rclpy.publisher import Publisher
 from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
+from offroad_seg_core.bags.definitions import UnknownTypeError
 from offroad_seg_core.bags.library import Connection, Reader
 from offroad_seg_core.bags.reading import BagError, contents
 from offroad_seg_ros.bag_qos import publishing_qos
-from offroad_seg_ros.message_types import UnknownTypeError, message_class
+from offroad_seg_ros.message_types import message_class
 from offroad_seg_ros.playback_timer import PlaybackTimer
 
 # Writers and readers have found each other when the counts stay as they are for so long: a

@@ -10,13 +10,18 @@ try:
         QosReliability,
         QosTime,
     )
-    from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
-    from rosbags.typesys import Stores, get_typestore
+    from rosbags.rosbag2 import CompressionMode, Reader, ReaderError, StoragePlugin, Writer
+    from rosbags.rosbag2.storage_mcap import McapReader
+    from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    from rosbags.typesys.store import Typestore
 except ImportError as error:
     raise ImportError(f'bags need rosbags ({error}); fix: pip install rosbags') from error
 
 __all__ = [
+    'CompressionMode',
     'Connection',
+    'McapReader',
     'Qos',
     'QosDurability',
     'QosHistory',
@@ -25,8 +30,11 @@ __all__ = [
     'QosTime',
     'Reader',
     'ReaderError',
+    'Sqlite3Reader',
     'StoragePlugin',
     'Stores',
+    'Typestore',
     'Writer',
+    'get_types_from_msg',
     'get_typestore',
 ]

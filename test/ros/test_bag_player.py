@@ -17,15 +17,12 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from offroad_seg_core.bags.definitions import Definitions, UnknownTypeError, header_stamp_ns
 from offroad_seg_core.bags.reading import BagError, open_bag
-from offroad_seg_ros.bag_qos import bag_qos, publishing_qos
-from offroad_seg_ros.bag_recorder import AtomicBag, BagRecorder
-from offroad_seg_ros.message_types import (
-    Definitions,
-    UnknownTypeError,
-    header_stamp_ns,
-    message_class,
-)
+from offroad_seg_core.bags.writing import AtomicBag, bag_qos
+from offroad_seg_ros.bag_qos import publishing_qos
+from offroad_seg_ros.bag_recorder import BagRecorder
+from offroad_seg_ros.message_types import message_class
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
 from offroad_seg_ros.playback_timer import PlaybackTimer
 from offroad_seg_ros.spinning import spinning

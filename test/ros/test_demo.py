@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.bags.camera_topics import CameraTopic
+from offroad_seg_core.bags.definitions import Definitions
 from offroad_seg_core.bags.reading import BagError, open_bag
+from offroad_seg_core.bags.writing import AtomicBag
 from offroad_seg_core.taxonomy import load_taxonomy
-from offroad_seg_ros.bag_recorder import AtomicBag
 from offroad_seg_ros.demo_folder import FolderError, result_folder
 from offroad_seg_ros.demo_images import read_images, score
 from offroad_seg_ros.demo_inputs import (
@@ -27,7 +28,6 @@ from offroad_seg_ros.demo_inputs import (
 )
 from offroad_seg_ros.demo_process import isolated_environment
 from offroad_seg_ros.demo_report import table
-from offroad_seg_ros.message_types import Definitions
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
@@ -82,9 +82,9 @@ def _write_labelled_bag(path, taxonomy, num_frames=8):
             for camera in ('front', 'rear'):
                 time_ns = START_NS + index * 100_000_000
                 pixels = taxonomy.palette_bgr[labels]
-                bag.write_image(camera, f'/{camera}/image_raw', time_ns, pixels, 'bgr8')
+                bag.write_picture(camera, f'/{camera}/image_raw', time_ns, pixels, 'bgr8')
                 topic = f'/{camera}/ground_truth/label_map'
-                bag.write_image(camera, topic, time_ns, truth, 'mono8')
+                bag.write_picture(camera, topic, time_ns, truth, 'mono8')
     return labels
 
 
@@ -259,7 +259,7 @@ def test_scores_match_by_camera_and_stamp(tmp_path, taxonomy):
             for index, value in enumerate(values):
                 pixels = np.full((4, 4), value, np.uint8)
                 time_ns = START_NS + (index + shift_ns) * 1_000_000_000
-                bag.write_image('c', '/c/labels_out', time_ns, pixels, 'mono8')
+                bag.write_picture('c', '/c/labels_out', time_ns, pixels, 'mono8')
 
     write(tmp_path / 'truth', 0, [SKY, SKY, IGNORE])
     write(tmp_path / 'masks', 1, [SKY, ROCKS, ROCKS])  # of frames 1, 2 and one without truth
