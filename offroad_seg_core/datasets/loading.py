@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from offroad_seg_core.datasets.augmentation import (
     Augmentation,
     AugmentConfig,
+    TracedAugmentation,
     create_augmentation,
 )
 from offroad_seg_core.datasets.augmentation.mixing import MixConfig, View, mix
@@ -35,18 +36,20 @@ class ViewOptions:
     Attributes:
         crop_scale_range: Smallest and largest side of a batch's views against ``crop_size``,
             drawn log-uniformly; each side is rounded to a multiple of the network's stride.
-        is_rare: ``(N,)`` bool, frames that are augmented with ``rare_strength``.
-        rare_strength: See ``create_augmentation``.
+        strengths: ``(N,)`` float, how strongly each frame is augmented, see
+            ``create_augmentation``; None: all with 1.
         copy_paste: Adds instances to a frame before it is augmented: (image, label_map, rng) to
             (image, label_map).
         mix: Lays a part of one view of a batch over another.
+        soft_labels: What a teacher says: (index of the frame, origins of a view's pixels, see
+            ``TracedAugmentation``) to ``(h, w, C)`` float, 0 where it says nothing.
     """
 
     crop_scale_range: tuple[float, float] = (1.0, 1.0)
-    is_rare: np.ndarray | None = None
-    rare_strength: float = 1.0
+    strengths: np.ndarray | None = None
     copy_paste: Augmentation | None = None
     mix: MixConfig | None = None
+    soft_labels: Callable[[int, np.ndarray], np.ndarray] | None = None
 
 
 class BatchKeys(list[Key]):
@@ -83,9 +86,10 @@ class TrainingViews(Dataset):
         self._config = config
         self._seed = seed
         self._options = options
-        self._augmentations: dict[tuple[tuple[int, int], float], Augmentation] = {}
-        for strength in (1.0, options.rare_strength):  # mistakes show now and not in a worker
-            self._augmentation(crop_size, strength)
+        self._augmentations: dict[tuple[tuple[int, int], float], TracedAugmentation] = {}
+        strengths = [1.0] if options.strengths is None else np.unique(options.strengths)
+        for strength in strengths:  # mistakes show now and not in a worker
+            self._augmentation(crop_size, float(strength))
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -93,7 +97,8 @@ class TrainingViews(Dataset):
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         """Return ``image`` (H, W, 3) uint8 RGB and ``target`` (H, W) int64 of crop size.
 
-        Only the views of a batch vary in size and are mixed.
+        With soft labels, also ``soft`` (h, w, C) float. Only the views of a batch vary in size
+        and are mixed.
         """
         view = _tensors(self._view(key, self._crop_size))
         return {**view, 'target': view['target'].long()}
@@ -127,14 +132,20 @@ class TrainingViews(Dataset):
 
     def _view(self, key: Key, size: tuple[int, int]) -> View:
         rng = self._rng(key)
-        image, label_map = self.frames.read(key[1])
+        index = key[1]
+        frame = image, label_map = self.frames.read(index)
         if self._options.copy_paste is not None:
             image, label_map = self._options.copy_paste(image, label_map, rng)
-        is_rare = self._options.is_rare is not None and self._options.is_rare[key[1]]
-        strength = self._options.rare_strength if is_rare else 1.0
-        return self._augmentation(size, strength)(image, label_map, rng)
+        strengths = self._options.strengths
+        augmentation = self._augmentation(size, 1.0 if strengths is None else strengths[index])
+        if self._options.soft_labels is None:
+            return augmentation(image, label_map, rng)
+        view, labels, origins = augmentation.trace(image, label_map, rng)
+        if image is not frame[0]:
+            _forget(origins, (image != frame[0]).any(axis=-1))
+        return view, labels, self._options.soft_labels(index, origins)
 
-    def _augmentation(self, size: tuple[int, int], strength: float) -> Augmentation:
+    def _augmentation(self, size: tuple[int, int], strength: float) -> TracedAugmentation:
         if (size, strength) not in self._augmentations:
             made = create_augmentation(self._config, size, self._spec, strength)
             self._augmentations[size, strength] = made
@@ -144,9 +155,19 @@ class TrainingViews(Dataset):
         return np.random.default_rng((self._seed, *key, *stream))
 
 
+def _forget(origins: np.ndarray, pasted: np.ndarray) -> None:
+    """Drop the origins of pixels that were pasted: the teacher has not seen them there."""
+    known = ~np.isnan(origins[..., 0])
+    x, y = np.rint(origins[known]).astype(np.intp).T
+    height, width = pasted.shape
+    known[known] = pasted[y.clip(0, height - 1), x.clip(0, width - 1)]
+    origins[known] = np.nan
+
+
 def _tensors(view: View) -> dict[str, Tensor]:
-    image, labels = map(np.ascontiguousarray, view)
-    return {'image': torch.from_numpy(image), 'target': torch.from_numpy(labels)}
+    names = ('image', 'target', 'soft')[: len(view)]
+    arrays = map(np.ascontiguousarray, view)
+    return {name: torch.from_numpy(a) for name, a in zip(names, arrays, strict=True)}
 
 
 class ValidationViews(Dataset):

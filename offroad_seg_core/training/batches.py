@@ -53,8 +53,7 @@ def create_training_loader(
     pasting = config.copy_paste
     options = ViewOptions(
         crop_scale_range=loader.crop_scale_range,
-        is_rare=plan.is_rare,
-        rare_strength=config.sampling.rare_strength,
+        strengths=_strengths(plan, config.sampling.rare_strength),
         copy_paste=None if pasting is None else CopyPaste.from_config(pasting, frames.taxonomy),
         mix=config.mix,
     )
@@ -68,6 +67,11 @@ def create_training_loader(
         prefetch_factor=loader.prefetch_batches if loader.num_workers else None,
         multiprocessing_context=_worker_context() if loader.num_workers else None,
     ), sampler
+
+
+def _strengths(plan: SamplingPlan, rare_strength: float) -> np.ndarray | None:
+    """Return how strongly each frame is augmented."""
+    return None if plan.is_rare is None else np.where(plan.is_rare, rare_strength, 1.0)
 
 
 def _worker_context() -> str | None:

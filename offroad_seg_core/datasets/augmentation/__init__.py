@@ -34,6 +34,20 @@ class Augmentation(Protocol):
         ...
 
 
+class TracedAugmentation(Augmentation, Protocol):
+    """One that can say where the pixels of its views are from."""
+
+    def trace(
+        self, image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the view that a call would, and its origins.
+
+        The origins are ``(*crop_size, 2)`` float32, the (x, y) in pixels of the frame of each
+        pixel of the view; nan where it shows nothing of the frame.
+        """
+        ...
+
+
 def _kind(config: Any) -> Any:
     if isinstance(config, Mapping):
         return config.get('kind', 'views')
@@ -56,7 +70,7 @@ def create_augmentation(
     crop_size: tuple[int, int],
     spec: InputSpec,
     strength: float = 1.0,
-) -> Augmentation:
+) -> TracedAugmentation:
     """Build what makes views of frames.
 
     Args:

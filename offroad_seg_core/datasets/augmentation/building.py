@@ -66,7 +66,9 @@ def check(entries: Sequence[Mapping[str, Any]], where: str) -> None:
 def compose(
     entries: Sequence[Mapping[str, Any]], surroundings: Surroundings, strength: float
 ) -> albumentations.Compose:
-    """Build a pipeline of image, mask and ``outside``, a second mask of what is padding.
+    """Build a pipeline of image, mask and two more masks.
+
+    ``outside`` tells what is padding, ``origins`` where the pixels are from, see ``Pipeline``.
 
     Args:
         entries: One mapping a transform.
@@ -80,7 +82,8 @@ def compose(
         _build(entry, surroundings, f'transforms[{position}]')
         for position, entry in enumerate(entries)
     ]
-    pipeline = albumentations.Compose(transforms, additional_targets={'outside': 'mask'})
+    targets = {'outside': 'mask', 'origins': 'mask'}
+    pipeline = albumentations.Compose(transforms, additional_targets=targets)
     for transform in transforms:
         _raise_probability(transform, strength)
     return pipeline

@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass
 from offroad_seg_core.config import STRICT
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
-View = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) and label map (H, W), both uint8
+# Image (H, W, 3) and label map (H, W), both uint8; then what goes along, (h, w, K) float each.
+View = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,11 +36,13 @@ class MixConfig:
 def mix(first: View, second: View, config: MixConfig, rng: np.random.Generator) -> View:
     """Lay a part of ``second`` over ``first``; neither is written to.
 
-    Unlabelled pixels (255), and so all padding, are never laid over anything.
+    Unlabelled pixels (255), and so all padding, are never laid over anything. Arrays that go along
+    at a lower resolution become the mean of what is below their pixels.
 
     Args:
-        first: Image ``(H, W, 3)`` and label map ``(H, W)``, uint8.
-        second: Of the same size.
+        first: Image ``(H, W, 3)`` and label map ``(H, W)``, uint8; then further arrays
+            ``(h, w, K)`` float.
+        second: Of the same sizes.
         config: Which part.
         rng: Source of every random choice.
 
@@ -88,6 +91,16 @@ def _lay_over(first: View, second: View, part: tuple[slice, slice], mask: np.nda
     """Copy the pixels of ``mask``, ``(h, w)`` bool within ``part``, from ``second``."""
     image, labels = first[0].copy(), first[1].copy()
     if mask.any():
-        for source, target in zip(second, (image, labels), strict=True):
+        for source, target in zip(second[:2], (image, labels), strict=True):
             cv2.copyTo(source[part], mask.view(np.uint8), target[part])
-    return image, labels
+    laid = np.zeros(labels.shape, np.float32)
+    laid[part] = mask
+    further = [_blend(*pair, laid) for pair in zip(first[2:], second[2:], strict=True)]
+    return image, labels, *further
+
+
+def _blend(first: np.ndarray, second: np.ndarray, laid: np.ndarray) -> np.ndarray:
+    """Return ``(h, w, K)`` of both, by how much of each pixel is laid over, ``(H, W)`` 0 or 1."""
+    height, width = first.shape[:2]
+    share = cv2.resize(laid, (width, height), interpolation=cv2.INTER_AREA)[..., np.newaxis]
+    return (first + share * (second - first)).astype(first.dtype)

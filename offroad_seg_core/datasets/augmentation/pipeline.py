@@ -103,11 +103,37 @@ class Pipeline:
         Raises:
             ValueError: A shape or type differs from the above.
         """
+        view, labels, _ = self._run(image, label_map, rng)
+        return view, labels
+
+    def trace(
+        self, image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the same view and where its pixels are from; see ``TracedAugmentation``.
+
+        The origin of a pixel is that of its label: the centre of a pixel of the frame.
+        """
+        height, width = label_map.shape
+        pixels = np.meshgrid(np.arange(width), np.arange(height))
+        origins = np.stack(pixels, axis=-1).astype(np.float32)
+        view, labels, result = self._run(image, label_map, rng, origins=origins)
+        traced = result['origins'].copy()
+        traced[result['outside'].astype(bool)] = np.nan
+        return view, labels, traced
+
+    def _run(
+        self,
+        image: np.ndarray,
+        label_map: np.ndarray,
+        rng: np.random.Generator,
+        **further: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Return image and label map of a view, and all that came out of the transforms."""
         _expect('image', image, (*label_map.shape, 3))
         _expect('label_map', label_map, label_map.shape[:2])
         _share_generator(self._compose, rng, random.Random(int(rng.integers(2**63))))
         outside = np.zeros(label_map.shape, np.uint8)
-        result = self._compose(image=image, mask=label_map, outside=outside)
+        result = self._compose(image=image, mask=label_map, outside=outside, **further)
         view, labels = _own(result['image'], image), _own(result['mask'], label_map)
         _expect('view', view, (*self._crop_size, 3))
         _expect('labels of the view', labels, self._crop_size)
@@ -115,7 +141,7 @@ class Pipeline:
         if beyond.any():  # colour transforms have changed the padding, too
             view[beyond] = self._mean
             labels[beyond] = IGNORE_INDEX
-        return view, labels
+        return view, labels, result
 
 
 def _share_generator(

@@ -82,6 +82,15 @@ class RandomViews:
         """Return a view; see ``augment``."""
         return augment(image, label_map, self._crop_size, self._spec, self._config, rng)
 
+    def trace(
+        self, image: Image, label_map: LabelMap, rng: np.random.Generator
+    ) -> tuple[Image, LabelMap, np.ndarray]:
+        """Return the same view and where its pixels are from; see ``TracedAugmentation``."""
+        view, labels, warp = _draw_view(
+            image, label_map, self._crop_size, self._spec, self._config, rng
+        )
+        return view, labels, _origins(warp, self._crop_size, label_map.shape)
+
 
 def augment(
     image: Image,
@@ -108,6 +117,19 @@ def augment(
     Returns:
         Image ``(*crop_size, 3)`` and label map ``crop_size``, both uint8.
     """
+    view, labels, _ = _draw_view(image, label_map, crop_size, spec, config, rng)
+    return view, labels
+
+
+def _draw_view(
+    image: Image,
+    label_map: LabelMap,
+    crop_size: tuple[int, int],
+    spec: InputSpec,
+    config: ViewsConfig,
+    rng: np.random.Generator,
+) -> tuple[Image, LabelMap, np.ndarray]:
+    """Return what ``augment`` does and the 2x3 matrix from pixels of the view to the frame's."""
     for _ in range(config.crop_tries):
         warp = _draw_warp(label_map.shape, crop_size, spec.size, config, rng)
         labels = _warp_nearest(label_map, warp, crop_size, IGNORE_INDEX)
@@ -124,7 +146,20 @@ def augment(
     view = distort_colors(view, config.photometric, rng)
     outside = _warp_nearest(np.zeros_like(label_map), warp, crop_size, 1)
     view[outside.view(bool)] = np.clip(np.round(spec.mean), 0, 255)
-    return view, labels
+    return view, labels, warp
+
+
+def _origins(
+    warp: np.ndarray, crop_size: tuple[int, int], frame_size: tuple[int, ...]
+) -> np.ndarray:
+    """Return the frame's (x, y) of each pixel of the view, ``(h, w, 2)``; nan outside."""
+    height, width = crop_size
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    origins = np.stack([row[0] * x + row[1] * y + row[2] for row in warp], axis=-1)
+    origins = origins.astype(np.float32)
+    limits = np.array(frame_size[1::-1]) - 0.5
+    origins[((origins < -0.5) | (origins > limits)).any(axis=-1)] = np.nan
+    return origins
 
 
 def _warp_nearest(

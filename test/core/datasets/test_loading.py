@@ -147,8 +147,7 @@ class TestBatchesOfViews:
         photometric = PhotometricConfig(strength=1.0, gray_probability=0.0)
         config = ViewsConfig(photometric=photometric)
         plain, rare = (
-            self.views(config, is_rare=np.array([False, True, False]), rare_strength=strength)
-            for strength in (1.0, 2.0)
+            self.views(config, strengths=np.array([1.0, strength, 1.0])) for strength in (1.0, 2.0)
         )
         changed = [
             not torch.equal(plain[0, index]['image'], rare[0, index]['image'])
@@ -180,6 +179,42 @@ class TestBatchesOfViews:
             assert np.array_equal(view['target'].numpy(), labels)
         assert any((m['target'].numpy() != p[1]).any() for m, p in zip(mixed, plain, strict=True))
 
+    def test_soft_labels_are_asked_for_where_the_view_shows_the_frame(self):
+        asked = []
+
+        def soft_labels(index, origins):
+            asked.append((index, origins))
+            return np.full((4, 8, 2), index, np.float16)
+
+        views = self.views(soft_labels=soft_labels)
+        plain = self.views().__getitems__(self.KEYS)
+        for view, expected, key in zip(
+            views.__getitems__(self.KEYS), plain, self.KEYS, strict=True
+        ):
+            assert torch.equal(view['image'], expected['image'])
+            assert torch.equal(view['target'], expected['target'])
+            assert torch.equal(view['soft'], torch.full((4, 8, 2), key[1], dtype=torch.float16))
+            index, origins = asked.pop(0)
+            assert index == key[1]
+            assert np.array_equal(np.isnan(origins[..., 0]), expected['target'] == 255)
+
+    def test_a_teacher_says_nothing_of_what_was_pasted(self):
+        def paste(image, label_map, rng):
+            image = image.copy()
+            image[10:20, 5:15] = 255 - image[10:20, 5:15] | 1
+            return image, label_map
+
+        def soft_labels(index, origins):
+            return np.nan_to_num(origins, nan=-1)
+
+        view = self.views(self.STILL, copy_paste=paste, soft_labels=soft_labels)[0, 1]
+        known = view['soft'][..., 0] >= 0
+        x, y = (
+            self.views(self.STILL, soft_labels=soft_labels)[0, 1]['soft'].numpy().T
+        )  # each (width, height)
+        pasted = (x >= 4.5) & (x < 14.5) & (y >= 9.5) & (y < 19.5)
+        assert np.array_equal(known.numpy().T, (x >= 0) & ~pasted)
+
     def test_the_loader_s_batches_do_not_depend_on_its_workers(self):
         views = self.views(mix=MixConfig(), crop_scale_range=(0.5, 1.0))
 
@@ -201,7 +236,7 @@ class TestBatchesOfViews:
         'config', [ViewsConfig(), PipelineConfig('pipeline', 'falcon_domain_gap')]
     )
     def test_can_be_sent_to_another_process(self, config):
-        views = self.views(config, mix=MixConfig(), is_rare=np.array([True, False, True]))
+        views = self.views(config, mix=MixConfig(), strengths=np.array([2.0, 1.0, 2.0]))
         again = pickle.loads(pickle.dumps(views))
         assert torch.equal(again[0, 1]['image'], views[0, 1]['image'])
 

@@ -55,6 +55,15 @@ class TestCutMix:
         assert np.array_equal(labels, expected)
         assert np.array_equal(image[..., 1], expected // 10)
 
+    def test_what_goes_along_at_a_quarter_becomes_the_mean_of_its_pixels(self):
+        first, second = np.full((2, 3, 1), 1.0, np.float16), np.full((2, 3, 1), 3.0, np.float16)
+        *_, soft = mix((*flat(10), first), (*flat(20), second), CUT, Fixed())
+        # Rows 2 to 5 and columns 0 to 5: half of the blocks' rows, then half of their columns.
+        expected = np.array([[1 + 2 * 0.5, 1 + 2 * 0.25, 1]] * 2)
+        assert soft.dtype == np.float16
+        assert np.allclose(soft[..., 0], expected)
+        assert (first == 1).all()
+
     def test_what_leaves_the_view_is_cut_off(self):
         _, labels = mix(flat(1), flat(2), CUT, Fixed(center=(0, 11)))
         expected = np.full((8, 12), 1)
