@@ -1,0 +1,125 @@
+"""Whether the recipes of the published systems learn: a few epochs each, and four frames by heart.
+
+    python benchmarks/recipes.py [--list] [--recipes falcon_fpn ...] [--kinds epochs overfit]
+    python benchmarks/recipes.py --quick      # the table of what has been trained so far
+
+`epochs` trains a recipe on two environments of the Falcon desert (data/falcon_desert) and is
+measured on frames of the third. Only what two cores and missing weights dictate is changed: frames
+of a fifth of the area, batches of 4, few steps, a random encoder that is therefore not frozen.
+`overfit` trains on four frames without augmentation and is measured on the same four, with larger
+learning rates for a random encoder. Neither says how good a system is; both say that it trains.
+How results are kept: experiments.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+import statistics
+from typing import Any
+
+from experiments import Run, load, scores_of, tell, train_missing
+from report import finish
+
+# Recipe -> (height and width, learning rate by heart).
+RECIPES: dict[str, tuple[tuple[int, int], float]] = {
+    'falcon_fpn': ((192, 192), 5e-4),
+    'falcon_deeplabv3': ((192, 320), 1e-3),
+    'falcon_segformer': ((192, 320), 3e-4),
+    'falcon_domain_gap': ((192, 320), 1e-3),
+    'falcon_domain_gap_7': ((192, 320), 1e-3),
+}
+BATCH_SIZE = 4
+KINDS = ('overfit', 'epochs')
+NUM_TRAINING_FRAMES = 109
+NUM_EPOCHS = 3
+OVERFIT_STEPS = 120
+_EVERYWHERE = (
+    'dataset.root=data/falcon_desert', 'dataset.validation_root=null', 'dataset.holdout=cc',
+    'model.weights=null', 'loader.num_workers=0', 'precision=auto', 'early_stopping=0',
+    'optimizer.freeze_encoder_steps=0', 'log_every=1', f'loader.batch_size={BATCH_SIZE}',
+)  # fmt: skip
+
+
+def run_of(kind: str, recipe: str) -> Run:
+    """Return one training."""
+    (height, width), learning_rate = RECIPES[recipe]
+    size = f'[{height}, {width}]'
+    changes = [*_EVERYWHERE, f'model.input_size={size}', f'loader.crop_size={size}']
+    if kind == 'overfit':
+        changes += [
+            'overfit_frames=4', f'optimizer.max_steps={OVERFIT_STEPS}',
+            f'optimizer.learning_rate={learning_rate}', 'optimizer.encoder_factor=1',
+            'optimizer.classifier_factor=1', 'optimizer.warmup_steps=10',
+            'optimizer.weight_decay=0', f'validate_every={OVERFIT_STEPS // 4}',
+            'init_checkpoint=null',
+        ]  # fmt: skip
+    else:
+        epoch = NUM_TRAINING_FRAMES // BATCH_SIZE
+        changes += [
+            f'optimizer.max_steps={NUM_EPOCHS * epoch}',
+            f'optimizer.warmup_steps={epoch // 2}', f'validate_every={NUM_EPOCHS * epoch}',
+            'max_validation_frames=25',
+        ]  # fmt: skip
+        if recipe == 'falcon_domain_gap_7':
+            changes.append('init_checkpoint=runs/recipes_epochs_falcon_domain_gap/best.ckpt')
+    return Run('recipes', f'{kind}_{recipe}', Path(f'config/train/{recipe}.yaml'), tuple(changes))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--quick', action='store_true', help='train nothing')
+    parser.add_argument('--json', type=Path, help='where to write the result')
+    parser.add_argument('--list', action='store_true', help='only tell which runs are there')
+    parser.add_argument('--recipes', nargs='+', default=tuple(RECIPES), choices=RECIPES)
+    parser.add_argument('--kinds', nargs='+', default=KINDS, choices=KINDS)
+    return parser.parse_args()
+
+
+def runs_of(options: argparse.Namespace) -> Iterator[Run]:
+    """Yield the runs; the second stage of the domain-gap system after its first."""
+    for kind in options.kinds:
+        for recipe in options.recipes:
+            yield run_of(kind, recipe)
+
+
+def table() -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Return a row for each recipe; the loss is the mean of its first and last tenth."""
+    rows, ratios = [], {}
+    for recipe in RECIPES:
+        row: dict[str, Any] = {'recipe': recipe}
+        if result := load(run_of('epochs', recipe)):
+            losses = [loss for _, loss in result['loss_curve']]
+            tenth = max(1, len(losses) // 10)
+            row['steps'] = result['step']
+            row['loss at first'] = statistics.mean(losses[:tenth])
+            row['loss at last'] = statistics.mean(losses[-tenth:])
+            row['mIoU of cc'] = scores_of(result, 'cc')[0]
+            row['minutes'] = result['elapsed_s'] / 60
+            ratios[f'{recipe}_loss'] = row['loss at last'] / row['loss at first']
+        if result := load(run_of('overfit', recipe)):
+            # The four frames may be of several environments; their counts add up.
+            row['mIoU of 4 frames by heart'] = result['miou_present']
+            ratios[f'{recipe}_by_heart'] = result['miou_present']
+        rows.append(row)
+    return rows, ratios
+
+
+def main() -> None:
+    """Train what is missing, then make the table of what is there."""
+    options = parse_arguments()
+    runs = list(runs_of(options))
+    if options.list:
+        tell(runs)
+        return
+    if not options.quick:
+        train_missing(runs)
+    finish('recipes', options, *table())
+
+
+if __name__ == '__main__':
+    main()
