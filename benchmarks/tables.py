@@ -1,10 +1,10 @@
-"""Write the figures of benchmarks/results/*.json into the README's marked places.
+"""Write the figures of benchmarks/results/*.json into the marked places of README.md and docs/.
 
     python benchmarks/tables.py [--check]
 
 A place begins with `<!-- results: NAME -->` and ends with `<!-- end -->`; NAME is a benchmark
-or `parameters` (the node's declared parameters). `--check` only tells whether the README is up
-to date (exit 1 if not).
+or `parameters` (the node's declared parameters). `--check` only tells whether all are up to date
+(exit 1 if not).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from offroad_seg_core.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / 'README.md'
+DOCUMENTS = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
 RESULTS = ROOT / 'benchmarks' / 'results'
 PLACE = re.compile(r'(<!-- results: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 
@@ -97,13 +97,16 @@ def _default(spec: Any) -> str:
 
 
 def main() -> None:
-    """Rewrite the README, or check it."""
-    text = README.read_text()
-    rendered = render(text)
-    if '--check' in sys.argv[1:]:
-        sys.exit(0 if rendered == text else 'README.md is not up to date: benchmarks/tables.py')
-    with atomic_path(README) as temporary:
-        temporary.write_text(rendered)
+    """Rewrite the documents, or check them."""
+    for document in DOCUMENTS:
+        text = document.read_text()
+        rendered = render(text)
+        if rendered == text:
+            continue
+        if '--check' in sys.argv[1:]:
+            sys.exit(f'{document.name} is not up to date: benchmarks/tables.py')
+        with atomic_path(document) as temporary:
+            temporary.write_text(rendered)
 
 
 if __name__ == '__main__':
