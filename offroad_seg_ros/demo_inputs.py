@@ -164,13 +164,12 @@ def describe(path: Path) -> DemoInput:
         if not cameras:
             expected = 'sensor_msgs/Image or CompressedImage of a camera'
             raise BagError(f'{path}: got no {expected}; it holds {contents(reader)}')
-        custom = getattr(reader.storage.metadata, 'custom', None) or {}
         truth = {camera.name: _truth_topic(camera, topics) for camera in cameras}
         return DemoInput(
             path,
             cameras,
             {name: topic for name, topic in truth.items() if topic},
-            custom.get('ground_truth_taxonomy', ''),
+            reader.custom_data.get('ground_truth_taxonomy', ''),
         )
 
 

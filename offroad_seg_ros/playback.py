@@ -18,8 +18,8 @@ from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from offroad_seg_core.bags.definitions import UnknownTypeError
-from offroad_seg_core.bags.library import Connection, Reader
-from offroad_seg_core.bags.reading import BagError, contents
+from offroad_seg_core.bags.library import Connection
+from offroad_seg_core.bags.reading import Bag, BagError, contents
 from offroad_seg_ros.bag_qos import publishing_qos
 from offroad_seg_ros.message_types import message_class
 from offroad_seg_ros.playback_timer import PlaybackTimer
@@ -70,7 +70,7 @@ class BagPlayer:
     def __init__(
         self,
         node: Node,
-        reader: Reader,
+        reader: Bag,
         options: PlayerOptions | None = None,
         on_publish: Callable[[str, bytes, int], None] | None = None,
     ) -> None:

@@ -3,6 +3,9 @@
 try:
     from rosbags.interfaces import (
         Connection,
+        ConnectionExtRosbag2,
+        MessageDefinition,
+        MessageDefinitionFormat,
         Qos,
         QosDurability,
         QosHistory,
@@ -11,6 +14,8 @@ try:
         QosTime,
     )
     from rosbags.rosbag2 import CompressionMode, Reader, ReaderError, StoragePlugin, Writer
+    from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
+    from rosbags.rosbag2.reader import zstd  # from the standard library or its backport
     from rosbags.rosbag2.storage_mcap import McapReader
     from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -21,7 +26,10 @@ except ImportError as error:
 __all__ = [
     'CompressionMode',
     'Connection',
+    'ConnectionExtRosbag2',
     'McapReader',
+    'MessageDefinition',
+    'MessageDefinitionFormat',
     'Qos',
     'QosDurability',
     'QosHistory',
@@ -30,6 +38,7 @@ __all__ = [
     'QosTime',
     'Reader',
     'ReaderError',
+    'ReaderMetadata',
     'Sqlite3Reader',
     'StoragePlugin',
     'Stores',
@@ -37,4 +46,6 @@ __all__ = [
     'Writer',
     'get_types_from_msg',
     'get_typestore',
+    'parse_qos',
+    'zstd',
 ]

@@ -16,8 +16,8 @@ from offroad_seg_core.bags.camera_images import (
     image_from_message,
 )
 from offroad_seg_core.bags.camera_topics import TRANSPORTS, CameraTopic, camera_names, find_cameras
-from offroad_seg_core.bags.library import Reader, Stores, get_typestore
-from offroad_seg_core.bags.reading import BagError, contents, open_bag
+from offroad_seg_core.bags.library import Stores, get_typestore
+from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def read_pictures(
         log.warning('%s: %d pictures left out; the first: %s', bag, len(broken), broken[0])
 
 
-def _cameras(bag: str | Path, reader: Reader, topics: Sequence[str]) -> dict[str, CameraTopic]:
+def _cameras(bag: str | Path, reader: Bag, topics: Sequence[str]) -> dict[str, CameraTopic]:
     """Return the wanted cameras by topic."""
     types = {entry.topic: entry.msgtype for entry in reader.connections}
     if not topics:

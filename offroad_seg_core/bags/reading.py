@@ -1,41 +1,153 @@
-"""Open rosbag2 bags: folders (mcap, sqlite3, zstd) and single ``.mcap`` or ``.db3`` files."""
+"""Open rosbag2 bags, whole or not: folders and single files, mcap and sqlite3, raw and zstd."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+import logging
 from pathlib import Path
+import sqlite3
+import struct
+from typing import Any
 
-from offroad_seg_core.bags.library import Reader, ReaderError
+from offroad_seg_core.bags.library import Connection, Reader, ReaderError, zstd
+
+log = logging.getLogger(__name__)
+
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+READ_ERRORS = (
+    ReaderError, OSError, ValueError, TypeError, LookupError, EOFError, struct.error,
+    zstd.ZstdError, sqlite3.Error,
+)  # fmt: skip
+"""What the libraries raise for files that are not what they should be."""
 
 
 class BagError(ValueError):
     """A bag cannot be read or written, or does not hold what is needed."""
 
 
+class Bag:
+    """An open bag: the messages of its files, one after another. Make one with open_bag.
+
+    Attributes:
+        path: What was opened.
+        connections: Topics of all files.
+        notes: What could not be read, as sentences; grows while messages are read.
+        custom_data: Texts that the recorder stored.
+    """
+
+    def __init__(self, path: Path, storages: Sequence[Any], notes: Sequence[str] = ()) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        for note in notes:
+            self._note(note)
+        # A storage without messages has no times.
+        self._storages = sorted(storages, key=lambda storage: storage.metadata.start_time)
+        self.connections, self._merged = _merge(self._storages)
+        self.custom_data: dict[str, str] = {}
+        for storage in self._storages:
+            self.custom_data |= storage.metadata.custom or {}
+
+    @property
+    def message_count(self) -> int:
+        """Messages of all topics."""
+        return sum(storage.metadata.message_count for storage in self._storages)
+
+    @property
+    def start_time(self) -> int:
+        """Time of the first message, ns."""
+        return min((s.metadata.start_time for s in self._storages), default=2**63 - 1)
+
+    @property
+    def end_time(self) -> int:
+        """Time just after the last message, ns."""
+        return max((s.metadata.end_time for s in self._storages), default=0)
+
+    def messages(
+        self,
+        connections: Collection[Connection] = (),
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Yield (connection, bag time ns, serialized message) in the order of bag time.
+
+        A damaged place ends the file that it is in, with a note.
+
+        Args:
+            connections: Of this bag; empty: all.
+            start: Only messages at or after this time, ns.
+            stop: Only messages before this time, ns.
+        """
+        wanted = connections or self.connections
+        for storage, merged in zip(self._storages, self._merged, strict=True):
+            own = [entry for entry in storage.connections if merged[entry.id] in wanted]
+            if not own:
+                continue
+            reached = start
+            try:
+                for entry, time_ns, data in storage.messages(own, start, stop):
+                    reached = time_ns
+                    yield merged[entry.id], time_ns, _inflate(data)
+            except READ_ERRORS as error:
+                seconds = ((reached or self.start_time) - self.start_time) / 1e9
+                place = f'{self.path}: damaged after {seconds:.1f} s'
+                self._note(f'{place}, a part was not read: {error}')
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            log.warning(text)
+
+
 @contextmanager
-def open_bag(path: str | Path) -> Iterator[Reader]:
-    """Open a bag for reading; each way in which it can be unreadable becomes a BagError."""
+def open_bag(path: str | Path) -> Iterator[Bag]:
+    """Open a bag for reading.
+
+    Without its metadata.yaml, or with files that were cut off, what is whole is read, and
+    ``notes`` say what is not. Each way in which nothing can be read becomes a BagError.
+    """
     path = Path(path)
-    if path.is_dir() and not (path / 'metadata.yaml').is_file():
-        files = sorted([*path.glob('*.mcap'), *path.glob('*.db3')])
-        if len(files) != 1:
-            raise BagError(
-                f'{path}: got a folder without metadata.yaml, expected a rosbag2 folder; fix: '
-                'give one of its .mcap or .db3 files, or run `ros2 bag reindex`'
-            )
-        path = files[0]
     if not path.exists():
         raise BagError(f'{path}: no such bag; fix: give a rosbag2 folder or file')
+    with ExitStack() as stack:
+        yield _open(path, stack)
+
+
+def _open(path: Path, stack: ExitStack) -> Bag:
     try:
-        with Reader(path) as reader:
-            yield reader
-    except ReaderError as error:
-        fix = 'if its recording was cut off: `ros2 bag reindex`'
-        raise BagError(f'{path}: got {error}, expected a whole rosbag2 bag; {fix}') from error
+        return Bag(path, [stack.enter_context(Reader(path)).storage])
+    except READ_ERRORS as error:
+        # Here and not above: whole bags need no mcap library.
+        from offroad_seg_core.bags.mending import open_damaged
+
+        return open_damaged(path, error, stack)
 
 
-def contents(reader: Reader) -> str:
+def contents(bag: Bag) -> str:
     """Return the topics and types of an open bag for people to read."""
-    topics = {f'{connection.topic} ({connection.msgtype})' for connection in reader.connections}
+    topics = {f'{connection.topic} ({connection.msgtype})' for connection in bag.connections}
     return ', '.join(sorted(topics)) or 'no topics at all'
+
+
+def _inflate(data: bytes) -> bytes:
+    # Serialized messages begin with a zero byte: this is one that was compressed by itself, and
+    # the metadata that would have said so is missing.
+    return zstd.decompress(data) if data[:4] == _ZSTD_MAGIC else data
+
+
+def _merge(storages: Sequence[Any]) -> tuple[list[Connection], list[dict[int, Connection]]]:
+    """Return the topics of all files, and for each file: its id of a topic -> the merged one."""
+    keys = [
+        {entry.id: (entry.topic, entry.msgtype, repr(entry.ext)) for entry in storage.connections}
+        for storage in storages
+    ]
+    merged: dict[tuple[str, ...], Connection] = {}
+    for storage, by_id in zip(storages, keys, strict=True):
+        for entry in storage.connections:
+            known = merged.get(by_id[entry.id])
+            count = entry.msgcount + (known.msgcount if known else 0)
+            merged[by_id[entry.id]] = (known or entry)._replace(msgcount=count)
+    found = {key: entry._replace(id=index) for index, (key, entry) in enumerate(merged.items(), 1)}
+    return list(found.values()), [
+        {id_: found[key] for id_, key in by_id.items()} for by_id in keys
+    ]
