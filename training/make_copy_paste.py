@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from offroad_seg_core.config import load_config
 from offroad_seg_core.datasets import load_dataset
-from offroad_seg_core.datasets.copy_paste_set import (
+from offroad_seg_core.datasets.copy_paste.bank_building import build_bank
+from offroad_seg_core.datasets.copy_paste.paste_set import (
     MANIFEST_FILE,
     SPLIT,
     CopyPasteSetConfig,
     write_copy_paste_set,
 )
-from offroad_seg_core.datasets.copy_paste_statistics import format_statistics, write_contact_sheet
-from offroad_seg_core.datasets.instance_bank_building import build_bank
+from offroad_seg_core.datasets.copy_paste.statistics import format_statistics, write_contact_sheet
 from offroad_seg_core.taxonomy import load_taxonomy
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from offroad_seg_core.datasets.augmentation.copy_paste import CopyPaste
+from offroad_seg_core.datasets.copy_paste.transform import CopyPaste
 from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.datasets.loading import StepBatchSampler, TrainingViews, ViewOptions
 from offroad_seg_core.datasets.sampling import SamplingPlan, expected_draws, plan_sampling

@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets import DatasetConfig
 from offroad_seg_core.datasets.augmentation import AugmentConfig, ViewsConfig
-from offroad_seg_core.datasets.augmentation.copy_paste import CopyPasteConfig
 from offroad_seg_core.datasets.augmentation.mixing import MixConfig
+from offroad_seg_core.datasets.copy_paste.transform import CopyPasteConfig
 from offroad_seg_core.datasets.sampling import SamplingConfig
 from offroad_seg_core.losses import LossConfig
 from offroad_seg_core.models import MODELS

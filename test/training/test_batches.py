@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from offroad_seg_core.config import ConfigError
+from offroad_seg_core.datasets.copy_paste.bank_building import BankConfig, build_bank
+from offroad_seg_core.datasets.copy_paste.instances import InstanceRules
 from offroad_seg_core.datasets.folder import FolderConfig
-from offroad_seg_core.datasets.instance_bank_building import BankConfig, build_bank
-from offroad_seg_core.datasets.instances import InstanceRules
 from offroad_seg_core.datasets.masks import DatasetError
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.taxonomy import load_taxonomy

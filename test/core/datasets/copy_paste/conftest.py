@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from offroad_seg_core.datasets.copy_paste.bank_building import BankConfig, build_bank
+from offroad_seg_core.datasets.copy_paste.instances import InstanceRules
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet
-from offroad_seg_core.datasets.instance_bank_building import BankConfig, build_bank
-from offroad_seg_core.datasets.instances import InstanceRules
 from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.taxonomy import Taxonomy
 

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from offroad_seg_core.datasets.instances import (
+from offroad_seg_core.datasets.copy_paste.instances import (
     Instance,
     InstanceRules,
     count_beneath,

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from offroad_seg_core.datasets.augmentation.placement import Ground, Placement
-from offroad_seg_core.datasets.instance_bank import BankEntry
-from offroad_seg_core.datasets.instances import soften
+from offroad_seg_core.datasets.copy_paste.bank import BankEntry
+from offroad_seg_core.datasets.copy_paste.instances import soften
+from offroad_seg_core.datasets.copy_paste.placement import Ground, Placement
 
 _MAX_TINT = 1.25  # of one channel against the others: the ground's own colour is not the light's
 _BRIGHTEST = 245  # what the brightest 2 % of an object may become; above, they look lit up

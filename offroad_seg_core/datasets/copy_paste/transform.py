@@ -15,7 +15,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
-from offroad_seg_core.datasets.augmentation.pasting import (
+from offroad_seg_core.datasets.copy_paste.bank import BankEntry, InstanceBank
+from offroad_seg_core.datasets.copy_paste.instances import lit_classes, look_around
+from offroad_seg_core.datasets.copy_paste.pasting import (
     Patch,
     lay_over,
     light_ratio,
@@ -24,9 +26,7 @@ from offroad_seg_core.datasets.augmentation.pasting import (
     relight,
     visible_alpha,
 )
-from offroad_seg_core.datasets.augmentation.placement import Ground, Placement, draw_placement
-from offroad_seg_core.datasets.instance_bank import BankEntry, InstanceBank
-from offroad_seg_core.datasets.instances import lit_classes, look_around
+from offroad_seg_core.datasets.copy_paste.placement import Ground, Placement, draw_placement
 from offroad_seg_core.taxonomy import Taxonomy
 
 _MIN_OBJECT_PX = 16

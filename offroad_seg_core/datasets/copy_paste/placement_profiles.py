@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from offroad_seg_core.datasets.instance_bank import BankEntry, ClassProfile
+from offroad_seg_core.datasets.copy_paste.bank import BankEntry, ClassProfile
 
 _PROBABILITIES = np.linspace(0, 1, 21)
 _MIN_OWN = 60  # objects; of fewer, the growth of all classes together says more

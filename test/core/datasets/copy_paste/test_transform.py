@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.config import ConfigError, load_config
-from offroad_seg_core.datasets.augmentation.copy_paste import (
-    CopyPaste,
-    CopyPasteConfig,
-    PasteConfig,
-)
-from offroad_seg_core.datasets.augmentation.pasting import (
+from offroad_seg_core.datasets.copy_paste.pasting import (
     Patch,
     lay_over,
     light_ratio,
@@ -20,7 +15,12 @@ from offroad_seg_core.datasets.augmentation.pasting import (
     relight,
     visible_alpha,
 )
-from offroad_seg_core.datasets.augmentation.placement import Ground, Placement, draw_placement
+from offroad_seg_core.datasets.copy_paste.placement import Ground, Placement, draw_placement
+from offroad_seg_core.datasets.copy_paste.transform import (
+    CopyPaste,
+    CopyPasteConfig,
+    PasteConfig,
+)
 
 PLAIN = {'feather_px': 0.0, 'harmonize': 0.0, 'size_jitter': 1.0, 'mirror_probability': 0.0}
 LIMITS = (0.2, 4.0, 1.0)

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from offroad_seg_core.datasets.instance_bank import InstanceBank
+from offroad_seg_core.datasets.copy_paste.bank import InstanceBank
 from offroad_seg_core.datasets.picture_files import read_image
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.visualization import contact_sheet

@@ -16,8 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT, dump_config
-from offroad_seg_core.datasets.frames import FrameSet
-from offroad_seg_core.datasets.instance_bank import (
+from offroad_seg_core.datasets.copy_paste.bank import (
     BANK_FILE,
     FORMAT_VERSION,
     BankEntry,
@@ -26,7 +25,7 @@ from offroad_seg_core.datasets.instance_bank import (
     entry_from_dict,
     write_bank,
 )
-from offroad_seg_core.datasets.instances import (
+from offroad_seg_core.datasets.copy_paste.instances import (
     Instance,
     InstanceRules,
     Surroundings,
@@ -37,9 +36,10 @@ from offroad_seg_core.datasets.instances import (
     look_around,
     texture_of,
 )
+from offroad_seg_core.datasets.copy_paste.placement_profiles import learn_profiles
+from offroad_seg_core.datasets.copy_paste.progress_log import ProgressLog
+from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.datasets.picture_files import DatasetError, decode, read_file
-from offroad_seg_core.datasets.placement_profiles import learn_profiles
-from offroad_seg_core.datasets.progress_log import ProgressLog
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.taxonomy import Taxonomy
 

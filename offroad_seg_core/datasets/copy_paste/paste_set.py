@@ -21,18 +21,18 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT, dump_config
-from offroad_seg_core.datasets.augmentation.copy_paste import (
+from offroad_seg_core.datasets.copy_paste.bank import BankEntry, InstanceBank, digest
+from offroad_seg_core.datasets.copy_paste.bank_building import BankConfig, Progress
+from offroad_seg_core.datasets.copy_paste.progress_log import ProgressLog
+from offroad_seg_core.datasets.copy_paste.statistics import summarize
+from offroad_seg_core.datasets.copy_paste.transform import (
     CopyPaste,
     PasteConfig,
     PastedObject,
 )
-from offroad_seg_core.datasets.copy_paste_statistics import summarize
 from offroad_seg_core.datasets.frames import FrameSet
-from offroad_seg_core.datasets.instance_bank import BankEntry, InstanceBank, digest
-from offroad_seg_core.datasets.instance_bank_building import BankConfig, Progress
 from offroad_seg_core.datasets.mask_writing import write_mask
 from offroad_seg_core.datasets.masks import MaskFormat
-from offroad_seg_core.datasets.progress_log import ProgressLog
 from offroad_seg_core.files import atomic_path
 
 SPLIT = 'train'

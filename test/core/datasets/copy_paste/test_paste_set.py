@@ -5,17 +5,17 @@ import cv2
 import numpy as np
 import pytest
 
-from offroad_seg_core.datasets import copy_paste_set as writing
-from offroad_seg_core.datasets.augmentation.copy_paste import PasteConfig
-from offroad_seg_core.datasets.copy_paste_set import (
+from offroad_seg_core.datasets.copy_paste import paste_set as writing
+from offroad_seg_core.datasets.copy_paste.bank_building import BankConfig, build_bank
+from offroad_seg_core.datasets.copy_paste.paste_set import (
     CopyPasteSetConfig,
     plan_images,
     write_copy_paste_set,
 )
-from offroad_seg_core.datasets.copy_paste_statistics import draw_contact_sheet, format_statistics
+from offroad_seg_core.datasets.copy_paste.statistics import draw_contact_sheet, format_statistics
+from offroad_seg_core.datasets.copy_paste.transform import PasteConfig
 from offroad_seg_core.datasets.falcon import FalconConfig
 from offroad_seg_core.datasets.folder import FolderConfig
-from offroad_seg_core.datasets.instance_bank_building import BankConfig, build_bank
 from offroad_seg_core.datasets.masks import DatasetError, MaskReader, read_image
 from offroad_seg_core.taxonomy import load_taxonomy
 

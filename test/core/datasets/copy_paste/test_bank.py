@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from offroad_seg_core.datasets import instance_bank_building as building
-from offroad_seg_core.datasets.instance_bank import BankEntry, InstanceBank
-from offroad_seg_core.datasets.instance_bank_building import (
+from offroad_seg_core.datasets.copy_paste import bank_building as building
+from offroad_seg_core.datasets.copy_paste.bank import BankEntry, InstanceBank
+from offroad_seg_core.datasets.copy_paste.bank_building import (
     BankConfig,
     build_bank,
     choose_classes,
 )
+from offroad_seg_core.datasets.copy_paste.placement_profiles import learn_profiles
 from offroad_seg_core.datasets.masks import DatasetError
-from offroad_seg_core.datasets.placement_profiles import learn_profiles
 from offroad_seg_core.taxonomy import TaxonomyError, load_taxonomy
 
 
@@ -78,7 +78,7 @@ def test_a_bank_is_read_again_as_it_was_written(made):
 
 
 def test_the_cache_forgets(made, monkeypatch):
-    from offroad_seg_core.datasets import instance_bank
+    from offroad_seg_core.datasets.copy_paste import bank as instance_bank
 
     _, bank = made
     monkeypatch.setattr(instance_bank, '_CACHE_BYTES', 1)

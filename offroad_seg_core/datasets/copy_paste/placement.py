@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from offroad_seg_core.datasets.instance_bank import BankEntry, ClassProfile, InstanceBank
+from offroad_seg_core.datasets.copy_paste.bank import BankEntry, ClassProfile, InstanceBank
 from offroad_seg_core.lookup import lookup
 from offroad_seg_core.taxonomy import IGNORE_INDEX, Taxonomy
 

@@ -1,0 +1,1 @@
+"""Objects of rare classes, cut out of frames and pasted into others."""
