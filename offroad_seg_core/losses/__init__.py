@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -37,7 +37,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     'logit_adjusted_cross_entropy': logit_adjusted_cross_entropy_of,
 }
 # Parameters that do not come from a term's options.
-_GIVEN = {'scores', 'class_weights', 'class_shares'}
+_GIVEN = {'scores', 'answers', 'class_weights', 'class_shares'}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,17 +51,19 @@ class LossTerm:
             are not given here but by ``LossConfig.class_weights``.
     """
 
+    functions: ClassVar[Mapping[str, Callable[..., Tensor]]] = LOSSES
+
     name: str
     weight: float = Field(default=1.0, gt=0)
     options: dict[str, float] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the name and the options against the function's signature."""
-        if self.name not in LOSSES:
+        if self.name not in self.functions:
             raise ValueError(
-                f'no loss is named {self.name!r}; expected one of {", ".join(LOSSES)}'
+                f'no loss is named {self.name!r}; expected one of {", ".join(self.functions)}'
             )
-        known = set(inspect.signature(LOSSES[self.name]).parameters) - _GIVEN
+        known = set(inspect.signature(self.functions[self.name]).parameters) - _GIVEN
         unknown = sorted(set(self.options) - known)
         if unknown:
             raise ValueError(

@@ -1,0 +1,1 @@
+"""Teach a small network what large ones know."""
