@@ -23,7 +23,7 @@ from pydantic import ValidationError
 import yaml
 
 from offroad_seg_core.files import sha256_of, sync
-from offroad_seg_core.inference.manifest import BUNDLE_FORMAT_VERSION, MANIFEST_NAME, Manifest
+from offroad_seg_core.inference.manifest import MANIFEST_NAME, READABLE_VERSIONS, Manifest
 from offroad_seg_core.taxonomy import Taxonomy
 
 
@@ -67,6 +67,15 @@ class Bundle:
         raise BundleError(
             f'{self.path}: got precision {precision!r}, expected one of {list(self.precisions)}'
         )
+
+    def source_file(self, precision: str) -> Path:
+        """Return the file that an engine computes a precision from.
+
+        That is the precision's own, or else the fp32 file, which engines compute in fp16 and bf16
+        themselves; int8 needs its own. BundleError names what there is.
+        """
+        computable = precision in ('fp16', 'bf16') and precision not in self.precisions
+        return self.model_file('fp32' if computable else precision)
 
     @property
     def identity(self) -> str:
@@ -141,9 +150,9 @@ def _read_manifest(path: Path) -> Manifest:
     if not isinstance(content, dict):
         raise BundleError(f'{file}: got {type(content).__name__}, expected a mapping')
     version = content.get('format_version')
-    if version != BUNDLE_FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BundleError(
-            f'{file}: got format_version {version!r}, expected {BUNDLE_FORMAT_VERSION}; '
+            f'{file}: got format_version {version!r}, expected one of {READABLE_VERSIONS}; '
             'fix: export the bundle again with this version of the package'
         )
     return _parse_manifest(content, str(file))

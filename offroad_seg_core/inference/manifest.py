@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-BUNDLE_FORMAT_VERSION: Literal[1] = 1
+BUNDLE_FORMAT_VERSION: Literal[2] = 2
+READABLE_VERSIONS = (1, BUNDLE_FORMAT_VERSION)
+"""1 knows no fused graphs; everything in it means the same here."""
 MANIFEST_NAME = 'manifest.yaml'
 
 Precision = Literal['fp32', 'fp16', 'bf16', 'int8']
@@ -55,19 +57,35 @@ class ModelFile(_Strict):
 
     precision: Precision
     file: str
+    is_checked: bool = False
+    """Whether its accuracy was measured against the file that it was made from, and found within
+    limits (`metrics` holds the figures). Precision `auto` takes an int8 file only then."""
 
 
 class OutputSpec(_Strict):
     """What comes out, at the input's size over `stride`."""
 
-    kind: Literal['logits', 'labels'] = 'logits'
+    kind: Literal['logits', 'labels', 'fused'] = 'logits'
     """`logits` ``(N, C, h, w)`` float, or `labels` ``(N, h, w)`` integer from an argmax in the
-    graph, optionally followed by their probability ``(N, h, w)`` float."""
+    graph, optionally followed by their probability ``(N, h, w)`` float. `fused`: either, as one
+    asks for them by name, see inference/export_head.py."""
     stride: int = Field(ge=1)
     num_classes: int = Field(ge=1, le=255)
     """Channels of the logits, or number of class ids."""
     has_confidence: bool = False
-    """Whether `labels` come with their probability."""
+    """Whether `labels` come with their probability; `fused` graphs always give it."""
+    label_stride: int | None = Field(default=None, ge=1)
+    """Of `fused` graphs: the labels' size is the input's over this; divides `stride`."""
+
+    @model_validator(mode='after')
+    def _labels_fit(self) -> OutputSpec:
+        is_fused, stride = self.kind == 'fused', self.label_stride
+        if is_fused != (stride is not None) or (stride is not None and self.stride % stride):
+            raise ValueError(
+                f'got kind {self.kind!r} with label_stride {stride}, expected a divisor of the '
+                f'stride {self.stride} for fused graphs and none for others'
+            )
+        return self
 
 
 class Architecture(_Strict):
@@ -80,7 +98,7 @@ class Architecture(_Strict):
 class Manifest(_Strict):
     """The content of manifest.yaml."""
 
-    format_version: Literal[1] = BUNDLE_FORMAT_VERSION
+    format_version: Literal[1, 2] = BUNDLE_FORMAT_VERSION
     name: str = Field(min_length=1)
     taxonomy: dict[str, Any]
     input: InputSpec

@@ -49,11 +49,48 @@ def test_missing_folder_and_missing_manifest(tmp_path):
         Bundle.load(tmp_path)
 
 
-@pytest.mark.parametrize('version', [2, None, '1', 'new'])
+@pytest.mark.parametrize('version', [3, None, '1', 'new'])
 def test_unknown_format_version(folder, version):
     edit(folder, format_version=version)
-    with pytest.raises(BundleError, match=r'format_version.*expected 1'):
+    with pytest.raises(BundleError, match=r'format_version.*expected one of \(1, 2\)'):
         Bundle.load(folder)
+
+
+def test_a_bundle_of_the_first_format_means_the_same(folder):
+    second = Bundle.load(folder)
+    content = yaml.safe_load((folder / 'manifest.yaml').read_text())
+    del content['models'][0]['is_checked'], content['outputs']['label_stride']
+    edit(folder, format_version=1, models=content['models'], outputs=content['outputs'])
+    first = Bundle.load(folder)
+    assert first.manifest.model_copy(update={'format_version': 2}) == second.manifest
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'there', 'file'),
+    [
+        ('fp32', ('fp32',), 'fp32.onnx'),
+        ('bf16', ('fp32', 'int8'), 'fp32.onnx'),
+        ('fp16', ('fp32', 'fp16'), 'fp16.onnx'),
+        ('int8', ('fp32', 'int8'), 'int8.onnx'),
+    ],
+)
+def test_the_file_that_a_precision_is_computed_from(tmp_path, folder, wanted, there, file):
+    bundle = write_precisions(tmp_path / 'new', folder, there)
+    assert bundle.source_file(wanted) == tmp_path / 'new' / file
+
+
+@pytest.mark.parametrize(('wanted', 'there'), [('int8', ('fp32',)), ('bf16', ('int8',))])
+def test_a_precision_that_no_file_gives(tmp_path, folder, wanted, there):
+    with pytest.raises(BundleError, match='expected one of'):
+        write_precisions(tmp_path / 'new', folder, there).source_file(wanted)
+
+
+def write_precisions(path, folder, precisions):
+    content = yaml.safe_load((folder / 'manifest.yaml').read_text())
+    del content['files']
+    content['models'] = [{'precision': name, 'file': f'{name}.onnx'} for name in precisions]
+    files = {f'{name}.onnx': folder / 'model.onnx' for name in precisions}
+    return write_bundle(path, content, files)
 
 
 def test_changed_file(folder):
@@ -100,6 +137,12 @@ def test_a_folder_of_links_to_a_bundle_is_a_bundle(folder, tmp_path):
         ({'input': {'size': [60, 96], 'mean': [0] * 3, 'std': [1] * 3}}, r'fix: \(64, 96\)'),
         ({'input': {'size': [64, 96], 'mean': [0] * 3, 'std': [1, 0, 1]}}, 'above 0'),
         ({'models': []}, 'models'),
+        ({'outputs': {'kind': 'fused', 'stride': 8, 'num_classes': 10}}, 'label_stride None'),
+        ({'outputs': {'stride': 8, 'num_classes': 10, 'label_stride': 8}}, 'none for others'),
+        (
+            {'outputs': {'kind': 'fused', 'stride': 8, 'num_classes': 10, 'label_stride': 3}},
+            'a divisor of the stride 8',
+        ),
         ({'models': [{'precision': 'fp32', 'file': 'other.onnx'}]}, r'other\.onnx'),
         ({'suppressed_classes': ['Lava']}, 'Lava'),
         ({'taxonomy': {'name': 'x'}}, r'manifest\.yaml'),
