@@ -72,6 +72,16 @@ class LabelMapping:
         return cls(source.names, target.names, pairs, f'{source.name} to {target.name}')
 
     @classmethod
+    def by_group(cls, source: Taxonomy, target: Taxonomy) -> LabelMapping:
+        """Map classes to that class of the target which is called like their group.
+
+        Raises:
+            TaxonomyError: The target lacks a group, see ``traversability7``.
+        """
+        pairs = dict(zip(source.names, source.groups, strict=True))
+        return cls(source.names, target.names, pairs, f'groups of {source.name} to {target.name}')
+
+    @classmethod
     def to_categories(
         cls, source: Taxonomy, categories: str, ignored: Iterable[str] | None = None
     ) -> LabelMapping:

@@ -10,6 +10,7 @@ from offroad_seg_core.taxonomy import Taxonomy
 
 Unknown = Literal['error', 'ignore']
 BY_NAME = 'by_name'
+BY_GROUP = 'by_group'
 
 
 def create_reader(
@@ -43,12 +44,15 @@ def find_mapping(source: Taxonomy, target: Taxonomy, mapping: str | None) -> Lab
         target: The wanted classes.
         mapping: Name of a shipped mapping or path of a YAML file, see ``load_mapping``;
             ``'by_name'`` to map classes of equal name and to ignore the pixels of all others;
+            ``'by_group'`` to map classes to their traversability groups (traversability7);
             None to map by name if that drops no class.
 
     Raises:
         DatasetError: Names alone would drop classes and nobody asked for it, or no name is equal.
         TaxonomyError: The mapping file is for other taxonomies, or misses or invents classes.
     """
+    if mapping == BY_GROUP:
+        return LabelMapping.by_group(source, target)
     if mapping is not None and mapping != BY_NAME:
         return load_mapping(mapping, source, target)
     if source.names == target.names:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.label_mapping import LabelMapping, list_mappings, load_mapping
-from offroad_seg_core.taxonomy import TaxonomyError, load_taxonomy
+from offroad_seg_core.taxonomy import GROUPS, TaxonomyError, load_taxonomy
 
 
 def test_by_name():
@@ -13,6 +13,17 @@ def test_by_name():
     np.testing.assert_array_equal(mapping.apply(labels), [[6, 255], [255, 4]])
     out = np.empty_like(labels)
     assert mapping.apply(labels, out) is out
+
+
+@pytest.mark.parametrize('name', ['falcon10', 'goose64', 'rellis3d', 'rugd', 'wildscenes', 'ycor'])
+def test_groups_are_classes_of_the_coarse_taxonomy(name):
+    source, target = load_taxonomy(name), load_taxonomy('traversability7')
+    assert target.names == target.groups == tuple(GROUPS)
+    mapping = LabelMapping.by_group(source, target)
+    for entry in source.classes:
+        assert target.names[mapping.table[entry.id]] == entry.group
+    with pytest.raises(TaxonomyError, match=r"groups of \w+ to falcon7: target: got '\w+'"):
+        LabelMapping.by_group(source, load_taxonomy('falcon7'))
 
 
 def test_categories_of_goose():

@@ -27,7 +27,7 @@ FALCON10 = (
 def test_shipped_names():
     assert list_taxonomies() == (
         ('falcon10', 'falcon7', 'freiburg_forest', 'goose64')
-        + ('rellis3d', 'rugd', 'wildscenes', 'ycor')
+        + ('rellis3d', 'rugd', 'traversability7', 'wildscenes', 'ycor')
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_goose64_unscored():
 @pytest.mark.parametrize('name', list_taxonomies())
 def test_safety_of_shipped_costs(name):
     costs = {entry.name: entry.cost for entry in load_taxonomy(name).classes}
-    silent = {'Sky', 'sky', 'undefined', 'outlier', 'ego_vehicle'} & set(costs)
+    silent = {'Sky', 'sky', 'undefined', 'outlier', 'ego_vehicle', 'unknown'} & set(costs)
     assert silent == {key for key, cost in costs.items() if cost == 255}
     lethal = {'Trees', 'Rocks', 'Logs', 'person', 'animal', 'rider', 'water', 'rock'}
     lethal |= {'military_vehicle', 'rail_track', 'wire'}
