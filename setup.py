@@ -62,6 +62,7 @@ setup(
         'PyYAML',
         'pydantic>=2',
         'stringzilla>=5',
+        'filelock',
         'onnxruntime',
         'openvino',
         'rosbags',

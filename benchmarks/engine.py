@@ -27,6 +27,7 @@ from offroad_seg_core.inference.engines import (
     EngineError,
     EngineInfo,
     EngineOutput,
+    EngineSettings,
 )
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.taxonomy import load_taxonomy
@@ -125,11 +126,13 @@ def main() -> None:
         teacher = deeplab_bundle(teacher_model, Path(folder))
         for name, precision in RUNS:
             makers: dict[str, Callable[[], Engine]] = {
-                'student': lambda n=name, p=precision: ENGINES[n](student, p, threads),
+                'student': lambda n=name, p=precision: ENGINES[n](
+                    student, EngineSettings(p, threads)
+                ),
                 'deeplabv3plus': lambda n=name, p=precision: (
                     EagerEngine(teacher_model, p)
                     if n == 'torch'
-                    else ENGINES[n](teacher, p, threads)
+                    else ENGINES[n](teacher, EngineSettings(p, threads))
                 ),
             }
             for model, make in makers.items():

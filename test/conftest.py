@@ -1,6 +1,6 @@
 """Fixtures that every suite uses: a tiny bundle whose answers are known exactly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,14 @@ import pytest
 
 from offroad_seg_core.inference.bundle import write_bundle
 from offroad_seg_core.taxonomy import load_taxonomy
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep built engines and measured choices of tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
 
 
 @pytest.fixture(scope='session')

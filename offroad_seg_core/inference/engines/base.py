@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import time
@@ -18,6 +18,22 @@ class EngineError(RuntimeError):
 
 class EngineUnavailableError(EngineError):
     """The engine's library or hardware is not on this machine."""
+
+
+Report = Callable[[float, str], None]
+"""Told the share of a build that is done (0 to 1, never falling) and what is being done."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How an engine is to run; what it was asked for, not what it became (that is EngineInfo)."""
+
+    precision: str = 'auto'
+    """`auto` is the fastest precision whose accuracy needs no check on this machine."""
+    num_threads: int = 0
+    """CPU threads; 0 leaves the choice to the engine."""
+    cache_folder: Path | None = None
+    """Where built engines and measured choices are kept; None: the user's cache folder."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,17 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model; the engine cannot run afterwards."""
+
+
+@runtime_checkable
+class LabelEngine(Engine, Protocol):
+    """An engine whose graph also holds the argmax, so that no logits need to be copied."""
+
+    def run_labels(self, images: NDArray[np.uint8]) -> EngineOutput:
+        """Run as `run` does; return labels at the input's size, and their confidence.
+
+        Labels are the argmax over all classes of the bilinearly upsampled logits.
+        """
 
 
 def warm_up(engine: Engine, size: tuple[int, int], runs: int = 3) -> float:

@@ -12,6 +12,7 @@ from offroad_seg_core.inference.engines.base import (
     EngineError,
     EngineInfo,
     EngineOutput,
+    EngineSettings,
     EngineUnavailableError,
 )
 from offroad_seg_core.provenance import computes_bf16
@@ -22,22 +23,9 @@ class TorchEngine:
 
     precisions = ('fp16', 'bf16', 'fp32')
 
-    def __init__(self, bundle: Bundle, precision: str, num_threads: int) -> None:
-        architecture = bundle.manifest.architecture
-        if architecture is None or bundle.manifest.outputs.kind != 'logits':
-            raise EngineError(
-                f'{bundle.path}: the manifest names no architecture that ends in logits, so '
-                'PyTorch cannot rebuild the model; fix: choose engine onnxruntime or openvino'
-            )
-        try:
-            import torch
-
-            from offroad_seg_core.inference.export import state_dict_from_onnx
-            from offroad_seg_core.models import create_model
-        except ImportError as error:
-            raise EngineUnavailableError(
-                f'the torch engine does not import ({error}); fix: pip install torch onnx'
-            ) from error
+    def __init__(self, bundle: Bundle, settings: EngineSettings) -> None:
+        torch = _import()
+        precision = settings.precision
         on_gpu = torch.cuda.is_available()
         if precision == 'fp16' and not on_gpu:
             raise EngineUnavailableError('fp16 needs a GPU; fix: precision fp32')
@@ -45,15 +33,13 @@ class TorchEngine:
             raise EngineUnavailableError(
                 'this processor has no bfloat16 arithmetic; fix: precision fp32'
             )
-        if num_threads:
-            torch.set_num_threads(num_threads)
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
         self._torch = torch
         self._device = torch.device('cuda' if on_gpu else 'cpu')
         self._dtype = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}[precision]
-        model = create_model(architecture.name, **architecture.kwargs)
-        _load_weights(model, state_dict_from_onnx(bundle.model_file('fp32')), bundle)
         # PyTorch's stubs do not know `memory_format` of Module.to.
-        placed: Any = model.eval().to(self._device)
+        placed: Any = build_model(bundle).eval().to(self._device)
         self._model = placed.to(memory_format=torch.channels_last)
         spec = bundle.manifest.input
         shape = (1, 3, 1, 1)
@@ -79,6 +65,39 @@ class TorchEngine:
     def close(self) -> None:
         """See Engine.close."""
         self._model = None
+
+
+def build_model(bundle: Bundle) -> Any:
+    """Return the bundle's model, a ``torch.nn.Module`` with its float32 weights.
+
+    Raises:
+        EngineUnavailableError: PyTorch or onnx is not installed.
+        EngineError: the manifest names no architecture that ends in logits, or another one.
+    """
+    _import()
+    from offroad_seg_core.inference.export import state_dict_from_onnx
+    from offroad_seg_core.models import create_model
+
+    architecture = bundle.manifest.architecture
+    if architecture is None or bundle.manifest.outputs.kind != 'logits':
+        raise EngineError(
+            f'{bundle.path}: the manifest names no architecture that ends in logits, so '
+            'PyTorch cannot rebuild the model; fix: choose engine onnxruntime or openvino'
+        )
+    model = create_model(architecture.name, **architecture.kwargs)
+    _load_weights(model, state_dict_from_onnx(bundle.model_file('fp32')), bundle)
+    return model
+
+
+def _import() -> Any:
+    try:
+        import onnx  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f'the torch engine does not import ({error}); fix: pip install torch onnx'
+        ) from error
+    return torch
 
 
 def _load_weights(model: Any, weights: dict[str, Any], bundle: Bundle) -> None:

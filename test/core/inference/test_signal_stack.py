@@ -9,11 +9,11 @@ CODE = """
 import gc, signal, sys
 import numpy as np
 from offroad_seg_core.inference.bundle import Bundle
-from offroad_seg_core.inference.engines import ENGINES
+from offroad_seg_core.inference.engines import ENGINES, EngineSettings
 
 bundle = Bundle.load(sys.argv[1])
 images = np.zeros((1, *bundle.manifest.input.size, 3), np.uint8)
-engines = [ENGINES['openvino'](bundle, 'fp32', 1) for _ in range(2)]
+engines = [ENGINES['openvino'](bundle, EngineSettings('fp32', 1)) for _ in range(2)]
 for engine in engines:
     engine.run(images)
 for engine in engines:

@@ -1,0 +1,177 @@
+"""`engine: auto` takes the fastest, remembers it, and measures again when something changed."""
+
+import json
+import logging
+import time
+
+import numpy as np
+import pytest
+
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.engines import (
+    Engine,
+    EngineInfo,
+    EngineOutput,
+    EngineSettings,
+    EngineUnavailableError,
+    selection,
+)
+from offroad_seg_core.inference.engines.selection import fastest
+
+
+@pytest.fixture(scope='module')
+def bundle(palette_bundle):
+    return Bundle.load(palette_bundle)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return EngineSettings(cache_folder=tmp_path)
+
+
+class FakeEngine:
+    def __init__(self, name, duration_s, precision, device):
+        self.info = EngineInfo(name, precision, device, '1', 10)
+        self._duration_s = duration_s
+        self.closed = False
+
+    def run(self, images):
+        time.sleep(self._duration_s)
+        return EngineOutput(np.zeros((1, 10, 8, 12), np.float32))
+
+    def close(self):
+        self.closed = True
+
+
+class Factory:
+    """Makes engines that take so long, and remembers them and what was asked for."""
+
+    def __init__(self, name, duration_s=0.0, device='cpu'):
+        self.made, self.asked = [], []
+        self._name, self._duration_s, self._device = name, duration_s, device
+
+    def __call__(self, bundle, settings):
+        precision = 'fp32' if settings.precision == 'auto' else settings.precision
+        duration_s = self._duration_s
+        if callable(duration_s):
+            duration_s = duration_s(settings)
+        self.asked.append((settings.precision, settings.num_threads))
+        self.made.append(FakeEngine(self._name, duration_s, precision, self._device))
+        return self.made[-1]
+
+
+def refuse(bundle, settings):
+    raise EngineUnavailableError('no such library; fix: install it')
+
+
+def test_the_fastest_is_taken_and_the_log_says_why(bundle, settings, caplog):
+    slow, fast = Factory('openvino', 0.05), Factory('onnxruntime', 0.001)
+    caplog.set_level(logging.INFO)
+    engine = fastest({'openvino': slow, 'onnxruntime': fast, 'torch': refuse}, bundle, settings)
+    assert isinstance(engine, Engine)
+    assert engine.info.name == 'onnxruntime'
+    assert not engine.closed
+    assert all(other.closed for other in [*slow.made, *fast.made] if other is not engine)
+    assert 'chose onnxruntime as the fastest' in caplog.text
+
+
+def test_the_reason_of_an_engine_that_is_not_there_is_told(bundle, settings, caplog):
+    caplog.set_level(logging.INFO)
+    fastest({'openvino': refuse, 'onnxruntime': Factory('onnxruntime')}, bundle, settings)
+    assert 'openvino: no such library; fix: install it' in caplog.text
+
+
+def test_the_choice_is_remembered_until_something_changes(bundle, settings, tmp_path, monkeypatch):
+    slow, fast = Factory('openvino', 0.05), Factory('onnxruntime', 0.001)
+    engines = {'openvino': slow, 'onnxruntime': fast}
+    first = fastest(engines, bundle, settings)
+    (file,) = (tmp_path / 'choices').iterdir()
+    kept = json.loads(file.read_text())
+    assert kept['engine'] == 'onnxruntime'
+    slow.asked.clear()
+    fast.asked.clear()
+    second = fastest(engines, bundle, settings)
+    assert second.info == first.info
+    assert slow.asked == []
+    assert fast.asked == [('fp32', kept['num_threads'])]
+    monkeypatch.setattr(selection, '_version', lambda package: 'newer')
+    fastest(engines, bundle, settings)
+    assert len(slow.asked) == 1
+
+
+@pytest.mark.parametrize('content', ['', '{"engine": "openvino"}', '[]', 'null'])
+def test_a_damaged_choice_is_measured_again(bundle, settings, tmp_path, content):
+    engines = {'onnxruntime': Factory('onnxruntime')}
+    fastest(engines, bundle, settings)
+    (file,) = (tmp_path / 'choices').iterdir()
+    file.write_text(content)
+    assert fastest(engines, bundle, settings).info.name == 'onnxruntime'
+    assert json.loads(file.read_text())['engine'] == 'onnxruntime'
+
+
+def test_a_choice_that_stopped_working_is_made_again(bundle, settings, caplog):
+    fastest({'openvino': Factory('openvino')}, bundle, settings)
+    engines = {'openvino': refuse, 'onnxruntime': Factory('onnxruntime')}
+    assert fastest(engines, bundle, settings).info.name == 'onnxruntime'
+    assert 'worked before' in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_costs_the_memory_only(bundle, tmp_path):
+    file = tmp_path / 'a_file'
+    file.touch()
+    engines = {'onnxruntime': Factory('onnxruntime')}
+    settings = EngineSettings(cache_folder=file)
+    assert fastest(engines, bundle, settings).info.name == 'onnxruntime'
+
+
+def test_threads_must_be_clearly_faster_than_the_engines_own_choice(bundle, settings, monkeypatch):
+    monkeypatch.setattr(selection.os, 'sched_getaffinity', lambda _: set(range(8)))
+    engines = {'openvino': Factory('openvino', lambda s: 0.004 if s.num_threads == 4 else 0.04)}
+    fastest(engines, bundle, settings)
+    assert engines['openvino'].asked[0] == ('auto', 0)
+    assert set(engines['openvino'].asked[1:]) == {('fp32', 4), ('fp32', 8)}
+    again = Factory('openvino', 0.004)
+    fastest({'openvino': again}, bundle, settings)
+    assert again.asked == [('fp32', 4)]
+
+
+def test_threads_that_were_asked_for_are_kept(bundle, tmp_path):
+    factory = Factory('openvino')
+    fastest({'openvino': factory}, bundle, EngineSettings('auto', 1, tmp_path))
+    assert factory.asked == [('auto', 1)]
+
+
+def test_int8_takes_part_where_the_bundle_brings_it(bundle, settings, monkeypatch):
+    monkeypatch.setattr(Bundle, 'precisions', ('fp32', 'int8'))
+    factory = Factory('openvino', lambda s: 0.001 if s.precision == 'int8' else 0.04)
+    engine = fastest({'openvino': factory}, bundle, settings)
+    assert engine.info.precision == 'int8'
+
+
+def test_no_time_is_left_for_a_second_candidate(bundle, settings, monkeypatch):
+    monkeypatch.setattr(selection, 'BUDGET_S', 0.0)
+    engines = {'openvino': Factory('openvino'), 'onnxruntime': Factory('onnxruntime')}
+    assert fastest(engines, bundle, settings).info.name == 'openvino'
+    assert engines['onnxruntime'].asked == []
+
+
+@pytest.mark.parametrize(
+    ('has_gpu', 'expected'),
+    [
+        (True, [*selection._GPU_ENGINES, 'openvino', 'onnxruntime']),
+        (False, ['openvino', 'onnxruntime', 'torch']),
+    ],
+)
+def test_who_takes_part(bundle, monkeypatch, has_gpu, expected):
+    monkeypatch.setattr(selection, 'has_nvidia_gpu', lambda: has_gpu)
+    engines = dict.fromkeys([*expected, 'torch2trt', 'onnxruntime_tensorrt', 'tensorrt'], refuse)
+    assert [name for name, _ in selection._candidates(engines, bundle, 'auto')] == expected
+
+
+def test_torch_on_the_cpu_is_the_last_resort(bundle, settings, tmp_path):
+    torch = Factory('torch')
+    fastest({'openvino': Factory('openvino', 0.01), 'torch': torch}, bundle, settings)
+    assert torch.asked == []
+    other = EngineSettings(cache_folder=tmp_path / 'other')
+    engine = fastest({'openvino': refuse, 'torch': torch}, bundle, other)
+    assert engine.info.name == 'torch'
