@@ -48,6 +48,12 @@ def header_stamp_ns(data: bytes) -> int:
     return seconds * 1_000_000_000 + nanoseconds
 
 
+def header_frame_id(data: bytes) -> str:
+    """Return the header's frame_id of such a message: a length with its closing zero, the text."""
+    (length,) = struct.unpack_from('<I' if data[1] & 1 else '>I', data, 12)
+    return bytes(data[16 : 15 + length]).decode(errors='replace')
+
+
 class Definitions:
     """Message definitions and their hashes.
 

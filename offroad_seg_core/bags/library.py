@@ -18,6 +18,7 @@ try:
     from rosbags.rosbag2.reader import zstd  # from the standard library or its backport
     from rosbags.rosbag2.storage_mcap import McapReader
     from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+    from rosbags.serde import SerdeError
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     from rosbags.typesys.store import Typestore
 except ImportError as error:
@@ -39,6 +40,7 @@ __all__ = [
     'Reader',
     'ReaderError',
     'ReaderMetadata',
+    'SerdeError',
     'Sqlite3Reader',
     'StoragePlugin',
     'Stores',

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,15 @@ from offroad_seg_core.bags.camera_images import (
     image_from_compressed,
     image_from_message,
 )
-from offroad_seg_core.bags.camera_topics import TRANSPORTS, CameraTopic, camera_names, find_cameras
-from offroad_seg_core.bags.library import Stores, get_typestore
+from offroad_seg_core.bags.camera_topics import (
+    COMPRESSED_TYPE,
+    TRANSPORTS,
+    CameraTopic,
+    camera_names,
+    find_cameras,
+)
+from offroad_seg_core.bags.definitions import header_stamp_ns
+from offroad_seg_core.bags.library import SerdeError, Stores, Typestore, get_typestore
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 
 log = logging.getLogger(__name__)
@@ -52,46 +60,73 @@ def read_pictures(
     Raises:
         BagError: The bag cannot be read, has no camera, or lacks a topic.
     """
-    store = get_typestore(Stores.ROS2_JAZZY)
     seen: Counter[str] = Counter()
     broken: list[str] = []
     with open_bag(bag) as reader:
-        cameras = _cameras(bag, reader, topics)
+        cameras = choose_cameras(reader, topics)
         wanted = [entry for entry in reader.connections if entry.topic in cameras]
         for connection, _, data in reader.messages(wanted):
             seen[connection.topic] += 1
             if (seen[connection.topic] - 1) % every:
                 continue
-            camera = cameras[connection.topic]
-            message: Any = store.deserialize_cdr(data, connection.msgtype)
-            decode: Any = image_from_message
-            if camera.transport == 'compressed':
-                decode = image_from_compressed
             try:
-                image = decode(message)
+                image = decode_picture(connection.msgtype, data)
             except FrameError as error:
                 broken.append(f'{connection.topic}: {error}')
                 continue
-            stamp = message.header.stamp
-            yield Picture(camera.name, stamp.sec * 1_000_000_000 + stamp.nanosec, image)
+            yield Picture(cameras[connection.topic].name, header_stamp_ns(data), image)
     if broken:
         log.warning('%s: %d pictures left out; the first: %s', bag, len(broken), broken[0])
 
 
-def _cameras(bag: str | Path, reader: Bag, topics: Sequence[str]) -> dict[str, CameraTopic]:
-    """Return the wanted cameras by topic."""
-    types = {entry.topic: entry.msgtype for entry in reader.connections}
+def decode_picture(kind: str, data: bytes) -> CameraImage:
+    """Return the pixels of a serialized sensor_msgs/Image or CompressedImage.
+
+    Raises:
+        FrameError: It holds no usable picture.
+    """
+    message = deserialize(kind, data)
+    if kind == COMPRESSED_TYPE:
+        return image_from_compressed(message)
+    return image_from_message(message)
+
+
+def deserialize(kind: str, data: bytes) -> Any:
+    """Return a message of a common type, from its bytes.
+
+    Raises:
+        FrameError: They are no such message.
+    """
+    try:
+        return _store().deserialize_cdr(data, kind)
+    except SerdeError as error:
+        got = f'{len(data)} bytes that say otherwise ({error})'
+        raise FrameError.of('message', got, kind, 'check the recording') from error
+
+
+@cache
+def _store() -> Typestore:
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def choose_cameras(bag: Bag, topics: Sequence[str] = ()) -> dict[str, CameraTopic]:
+    """Return topic -> camera: of every camera of an open bag, or of the named topics.
+
+    Raises:
+        BagError: There is no camera, or a topic is not there or carries no pictures.
+    """
+    types = {entry.topic: entry.msgtype for entry in bag.connections}
     if not topics:
         found = find_cameras(types)
         if not found:
             expected = 'sensor_msgs/Image or CompressedImage of a camera'
-            raise BagError(f'{bag}: got no {expected}; it holds {contents(reader)}')
+            raise BagError(f'{bag.path}: got no {expected}; it holds {contents(bag)}')
         return {camera.input_topic: camera for camera in found}
     wrong = [topic for topic in topics if types.get(topic) not in TRANSPORTS]
     if wrong:
         raise BagError(
-            f'{bag}: got {", ".join(wrong)}, expected topics of sensor_msgs/Image or '
-            f'CompressedImage; it holds {contents(reader)}'
+            f'{bag.path}: got {", ".join(wrong)}, expected topics of sensor_msgs/Image or '
+            f'CompressedImage; it holds {contents(bag)}'
         )
     names = camera_names(list(topics))
     return {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+import heapq
 import logging
 from pathlib import Path
 import sqlite3
@@ -22,12 +24,15 @@ READ_ERRORS = (
 """What the libraries raise for files that are not what they should be."""
 
 
+_Message = tuple[Connection, int, bytes]
+
+
 class BagError(ValueError):
     """A bag cannot be read or written, or does not hold what is needed."""
 
 
 class Bag:
-    """An open bag: the messages of its files, one after another. Make one with open_bag.
+    """An open bag: the messages of all its files. Make one with open_bag.
 
     Attributes:
         path: What was opened.
@@ -36,7 +41,13 @@ class Bag:
         custom_data: Texts that the recorder stored.
     """
 
-    def __init__(self, path: Path, storages: Sequence[Any], notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        storages: Sequence[Any],
+        notes: Sequence[str] = (),
+        custom_data: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
         self.notes: list[str] = []
         for note in notes:
@@ -44,9 +55,7 @@ class Bag:
         # A storage without messages has no times.
         self._storages = sorted(storages, key=lambda storage: storage.metadata.start_time)
         self.connections, self._merged = _merge(self._storages)
-        self.custom_data: dict[str, str] = {}
-        for storage in self._storages:
-            self.custom_data |= storage.metadata.custom or {}
+        self.custom_data = dict(custom_data or {})
 
     @property
     def message_count(self) -> int:
@@ -79,19 +88,45 @@ class Bag:
             stop: Only messages before this time, ns.
         """
         wanted = connections or self.connections
-        for storage, merged in zip(self._storages, self._merged, strict=True):
-            own = [entry for entry in storage.connections if merged[entry.id] in wanted]
-            if not own:
-                continue
-            reached = start
-            try:
-                for entry, time_ns, data in storage.messages(own, start, stop):
-                    reached = time_ns
-                    yield merged[entry.id], time_ns, _inflate(data)
-            except READ_ERRORS as error:
-                seconds = ((reached or self.start_time) - self.start_time) / 1e9
-                place = f'{self.path}: damaged after {seconds:.1f} s'
-                self._note(f'{place}, a part was not read: {error}')
+        waiting = deque(enumerate(zip(self._storages, self._merged, strict=True)))
+        # The next message of each open file; a file is opened when its time has come.
+        heads: list[tuple[int, int, _Message, Iterator[_Message]]] = []
+
+        def push(rank: int, messages: Iterator[_Message]) -> None:
+            message = next(messages, None)
+            if message is not None:
+                heapq.heappush(heads, (message[1], rank, message, messages))
+
+        while waiting or heads:
+            while waiting and (not heads or _begins_by(waiting[0][1][0], heads[0][0])):
+                rank, (storage, merged) = waiting.popleft()
+                push(rank, self._read(storage, merged, wanted, start, stop))
+            if heads:
+                _, rank, message, messages = heapq.heappop(heads)
+                yield message
+                push(rank, messages)
+
+    def _read(
+        self,
+        storage: Any,
+        merged: Mapping[int, Connection],
+        wanted: Collection[Connection],
+        start: int | None,
+        stop: int | None,
+    ) -> Iterator[_Message]:
+        """Yield what is wanted of one file, until its end or a damaged place."""
+        own = [entry for entry in storage.connections if merged[entry.id] in wanted]
+        if not own:
+            return
+        reached = start
+        try:
+            for entry, time_ns, data in storage.messages(own, start, stop):
+                reached = time_ns
+                yield merged[entry.id], time_ns, _inflate(data)
+        except READ_ERRORS as error:
+            seconds = ((reached or self.start_time) - self.start_time) / 1e9
+            place = f'{self.path}: damaged after {seconds:.1f} s'
+            self._note(f'{place}, a part was not read: {error}')
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -115,12 +150,19 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
 
 def _open(path: Path, stack: ExitStack) -> Bag:
     try:
-        return Bag(path, [stack.enter_context(Reader(path)).storage])
+        storage = stack.enter_context(Reader(path)).storage
     except READ_ERRORS as error:
         # Here and not above: whole bags need no mcap library.
         from offroad_seg_core.bags.mending import open_damaged
 
         return open_damaged(path, error, stack)
+    custom_data = storage.metadata.custom or {}
+    # A folder's reader reads its files one after another; here they are merged by time.
+    return Bag(path, getattr(storage, 'storages', [storage]), custom_data=custom_data)
+
+
+def _begins_by(storage: Any, time_ns: int) -> bool:
+    return storage.metadata.start_time <= time_ns
 
 
 def contents(bag: Bag) -> str:
