@@ -14,14 +14,9 @@ from pydantic.dataclasses import dataclass
 from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
 from offroad_seg_core.datasets.label_source import Unknown, create_reader
-from offroad_seg_core.datasets.masks import DatasetError, MaskFormat
+from offroad_seg_core.datasets.masks import MaskFormat
 from offroad_seg_core.datasets.pairing import find_labels, find_named, leave_out, pair
-from offroad_seg_core.datasets.split_lists import (
-    choose_listed,
-    choose_sequences,
-    frame_of,
-    sequence_of,
-)
+from offroad_seg_core.datasets.split_lists import choose, frame_of, sequence_of
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 _LISTS: dict[Split, str] = {'train': 'train.lst', 'validation': 'val.lst'}
@@ -85,20 +80,13 @@ class Rellis3dConfig:
         return FrameSet(files, taxonomy, reader, f'{self.root} ({split})')
 
     def _choose(self, files: dict[str, str], split: Split) -> dict[str, str]:
-        if self.validation is None:
-            lists = {key: self._read_list(name) for key, name in _LISTS.items()}
-            chosen = choose_listed(files, lists, split, str(self.lists or self.root))
-        else:
-            chosen = choose_sequences(files, self.validation, split, str(self.root))
+        folder = self.lists or self.root
+        lists = {key: folder / name for key, name in _LISTS.items()}
+        chosen = choose(files, split, self.root, self.validation, lists, _read_list)
         return leave_out(chosen, self.exclude, 'exclude')
 
-    def _read_list(self, file_name: str) -> list[str]:
-        """Read lines such as ``00000/pylon_camera_node/a.jpg 00000/..._label_id/a.png``."""
-        path = (self.lists or self.root) / file_name
-        if not path.is_file():
-            raise DatasetError(
-                f'{path}: no such file; put the published split lists there, set lists to their '
-                'folder, or name sequences in validation'
-            )
-        lines = [line for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
-        return [frame_of(line.split()[0], str(path)) for line in lines]
+
+def _read_list(path: Path) -> list[str]:
+    """Read lines such as ``00000/pylon_camera_node/a.jpg 00000/..._label_id/a.png``."""
+    lines = [line for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    return [frame_of(line.split()[0], str(path)) for line in lines]

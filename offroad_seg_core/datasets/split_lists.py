@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import logging
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from offroad_seg_core.datasets.frames import Split
 from offroad_seg_core.datasets.listing import some
@@ -13,7 +13,40 @@ from offroad_seg_core.datasets.masks import DatasetError
 log = logging.getLogger(__name__)
 
 
-def choose_listed(
+def choose(
+    files: Mapping[str, str],
+    split: Split,
+    root: Path,
+    sequences: Sequence[str] | None,
+    lists: Mapping[Split, Path],
+    read: Callable[[Path], Iterable[str]],
+) -> dict[str, str]:
+    """Return the files of a split: of named sequences, or of published lists.
+
+    Args:
+        files: Name -> path of what is there.
+        split: Which one.
+        root: Where the files are.
+        sequences: To validate on, all others are for training; None takes the lists.
+        lists: The files of the published lists.
+        read: Returns the frames' names of one of them.
+
+    Raises:
+        DatasetError: A list is missing or wrong, or a sequence has no frames.
+    """
+    if sequences is not None:
+        return _choose_sequences(files, sequences, split, str(root))
+    for path in lists.values():
+        if not path.is_file():
+            raise DatasetError(
+                f'{path}: no such file; put the published split lists there, set lists to their '
+                'folder, or name sequences in validation'
+            )
+    names = {key: read(path) for key, path in lists.items()}
+    return _choose_listed(files, names, split, str(lists[split].parent))
+
+
+def _choose_listed(
     files: Mapping[str, str], lists: Mapping[Split, Iterable[str]], split: Split, origin: str
 ) -> dict[str, str]:
     """Return the files that the list of a split names.
@@ -51,7 +84,7 @@ def choose_listed(
     return {name: path for name, path in files.items() if name in listed}
 
 
-def choose_sequences(
+def _choose_sequences(
     files: Mapping[str, str], validation: Sequence[str], split: Split, origin: str
 ) -> dict[str, str]:
     """Return the files of the named sequences (validation), or all others (train).

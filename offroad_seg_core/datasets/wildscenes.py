@@ -16,12 +16,7 @@ from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
 from offroad_seg_core.datasets.label_source import Unknown, create_reader
 from offroad_seg_core.datasets.masks import DatasetError
 from offroad_seg_core.datasets.pairing import find_labels, find_named, leave_out, pair
-from offroad_seg_core.datasets.split_lists import (
-    choose_listed,
-    choose_sequences,
-    frame_of,
-    sequence_of,
-)
+from offroad_seg_core.datasets.split_lists import choose, frame_of, sequence_of
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 _LISTS: dict[Split, str] = {'train': 'train.csv', 'validation': 'val.csv'}
@@ -77,25 +72,18 @@ class WildScenesConfig:
         return FrameSet(files, taxonomy, reader, f'{self.root} ({split})')
 
     def _choose(self, files: dict[str, str], split: Split) -> dict[str, str]:
-        if self.validation is None:
-            lists = {key: self._read_list(name) for key, name in _LISTS.items()}
-            chosen = choose_listed(files, lists, split, str(self.lists or self.root))
-        else:
-            chosen = choose_sequences(files, self.validation, split, str(self.root))
+        folder = self.lists or self.root
+        lists = {key: folder / name for key, name in _LISTS.items()}
+        chosen = choose(files, split, self.root, self.validation, lists, _read_list)
         return leave_out(chosen, self.exclude, 'exclude')
 
-    def _read_list(self, file_name: str) -> list[str]:
-        """Read the column ``im_path``, such as ``/WildScenes2d/K-01/image/a.png``."""
-        path = (self.lists or self.root) / file_name
-        if not path.is_file():
+
+def _read_list(path: Path) -> list[str]:
+    """Read the column ``im_path``, such as ``/WildScenes2d/K-01/image/a.png``."""
+    with open(path, encoding='utf-8', newline='') as stream:
+        rows = csv.DictReader(stream)
+        if 'im_path' not in (rows.fieldnames or ()):
             raise DatasetError(
-                f'{path}: no such file; put the published split lists there, set lists to their '
-                'folder, or name sequences in validation'
+                f'{path}: got the columns {rows.fieldnames}, expected one named im_path'
             )
-        with open(path, encoding='utf-8', newline='') as stream:
-            rows = csv.DictReader(stream)
-            if 'im_path' not in (rows.fieldnames or ()):
-                raise DatasetError(
-                    f'{path}: got the columns {rows.fieldnames}, expected one named im_path'
-                )
-            return [frame_of(row['im_path'], str(path)) for row in rows]
+        return [frame_of(row['im_path'], str(path)) for row in rows]

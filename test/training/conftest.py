@@ -1,6 +1,7 @@
 from functools import partial
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+import signal
 
 import cv2
 import numpy as np
@@ -12,6 +13,10 @@ if find_spec('lightning') is None:
 
 from offroad_seg_core.config import load_config  # noqa: E402
 from offroad_seg_core.training.config import TrainConfig  # noqa: E402
+from offroad_seg_core.training.recorder import (  # noqa: E402
+    Recorder,
+    TrainingInterruptedError,
+)
 from offroad_seg_core.training.run import train  # noqa: E402
 
 SIZE = (64, 128)
@@ -62,6 +67,28 @@ def tiny_config(frames_root, output, *overrides):
 def make_config(frames_root, tmp_path):
     """Return a function that builds a tiny run from 'key=value' overrides."""
     return partial(tiny_config, frames_root, tmp_path / 'runs')
+
+
+@pytest.fixture
+def train_in_two_parts(monkeypatch):
+    """Return a function that trains, is interrupted after a step, and goes on."""
+
+    def run(config, stop_after):
+        def interrupt(self, trainer, *arguments):
+            if trainer.global_step == stop_after:
+                signal.raise_signal(signal.SIGINT)
+            original(self, trainer, *arguments)
+
+        original = Recorder.on_train_batch_end
+        match = f'stopped at step {stop_after} of {config.optimizer.max_steps}; saved .*--resume'
+        with monkeypatch.context() as patch:
+            patch.setattr(Recorder, 'on_train_batch_end', interrupt)
+            with pytest.raises(TrainingInterruptedError, match=match):
+                train(config)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        return train(config, resume=True)
+
+    return run
 
 
 @pytest.fixture(scope='session')

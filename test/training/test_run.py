@@ -1,7 +1,6 @@
 import csv
 from dataclasses import replace
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from offroad_seg_core.training.checkpoint import (
     initialize_from,
     load_checkpoint,
 )
-from offroad_seg_core.training.recorder import Recorder, TrainingInterruptedError
+from offroad_seg_core.training.recorder import Recorder
 from offroad_seg_core.training.run import fast_dev_run, resolve_precision, train
 from offroad_seg_core.training.task import SegmentationTask, TrainingError
 
@@ -92,22 +91,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(make_config):
 
 
 @pytest.mark.parametrize('stop_after', [1, 2])
-def test_interrupted_and_resumed_equals_uninterrupted(whole, make_config, monkeypatch, stop_after):
+def test_interrupted_and_resumed_equals_uninterrupted(
+    whole, make_config, train_in_two_parts, stop_after
+):
     config = make_config('optimizer.max_steps=6')
-    original = Recorder.on_train_batch_end
-
-    def interrupt(self, trainer, *arguments):
-        if trainer.global_step == stop_after:
-            signal.raise_signal(signal.SIGINT)
-        original(self, trainer, *arguments)
-
-    monkeypatch.setattr(Recorder, 'on_train_batch_end', interrupt)
-    match = f'stopped at step {stop_after} of 6; saved .*--resume'
-    with pytest.raises(TrainingInterruptedError, match=match):
-        train(config)
-    monkeypatch.setattr(Recorder, 'on_train_batch_end', original)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    train(config, resume=True)
+    train_in_two_parts(config, stop_after)
     assert_equal_states(state_of(whole / 'last.ckpt'), state_of(config.folder / 'last.ckpt'))
     rows = json_lines(config.folder / 'validation.jsonl')
     assert [row['step'] for row in rows] == [2, 4, 6]

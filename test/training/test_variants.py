@@ -4,7 +4,6 @@ import csv
 import json
 import math
 from pathlib import Path
-import signal
 
 import pytest
 from safetensors.torch import save_file
@@ -13,7 +12,7 @@ import torch
 from offroad_seg_core.config import load_config
 from offroad_seg_core.models import create_model
 from offroad_seg_core.training.config import TrainConfig
-from offroad_seg_core.training.recorder import Recorder, TrainingInterruptedError
+from offroad_seg_core.training.recorder import Recorder
 from offroad_seg_core.training.run import smoke_run, train
 from offroad_seg_core.training.task import SegmentationTask
 
@@ -47,22 +46,11 @@ class TestAccumulation:
         assert len({mean for _, mean in seen}) == 6  # six batches, none of them twice
         assert steps_of(config) == [1]
 
-    def test_a_resumed_run_sees_the_batches_that_are_left(self, make_config, monkeypatch):
+    def test_a_resumed_run_sees_the_batches_that_are_left(self, make_config, train_in_two_parts):
         whole = make_config('name=whole', *self.OPTIONS)
         train(whole)
         config = make_config('name=parts', *self.OPTIONS)
-        original = Recorder.on_train_batch_end
-
-        def interrupt(self, trainer, *arguments):
-            if trainer.global_step == 1:
-                signal.raise_signal(signal.SIGINT)
-            original(self, trainer, *arguments)
-
-        monkeypatch.setattr(Recorder, 'on_train_batch_end', interrupt)
-        with pytest.raises(TrainingInterruptedError, match='stopped at step 1 of 3'):
-            train(config)
-        monkeypatch.setattr(Recorder, 'on_train_batch_end', original)
-        train(config, resume=True)
+        train_in_two_parts(config, stop_after=1)
         expected, found = weights_of(whole), weights_of(config)
         assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
@@ -161,22 +149,11 @@ class TestHalfPrecision:
         # Of a loss near 2.3; times the scale all would be at the bound.
         assert all(0.01 < norm < 1e3 for norm in finite)
 
-    def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(self, make_config, monkeypatch):
+    def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(self, make_config, train_in_two_parts):
         options = ('precision=fp16', 'optimizer.max_steps=3', 'validate_every=3')
         whole, config = (make_config(f'name={name}', *options) for name in ('whole', 'parts'))
         train(whole)
-        original = Recorder.on_train_batch_end
-
-        def interrupt(self, trainer, *arguments):
-            if trainer.global_step == 1:
-                signal.raise_signal(signal.SIGINT)
-            original(self, trainer, *arguments)
-
-        monkeypatch.setattr(Recorder, 'on_train_batch_end', interrupt)
-        with pytest.raises(TrainingInterruptedError, match='stopped at step 1 of 3'):
-            train(config)
-        monkeypatch.setattr(Recorder, 'on_train_batch_end', original)
-        train(config, resume=True)
+        train_in_two_parts(config, stop_after=1)
         expected, found = weights_of(whole), weights_of(config)
         assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
         scales = [
