@@ -111,7 +111,7 @@ class Pipeline:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the same view and where its pixels are from; see ``TracedAugmentation``.
 
-        The origin of a pixel is that of its label: the centre of a pixel of the frame.
+        The origin of a pixel is that of its label: the centre of the nearest pixel of the frame.
         """
         height, width = label_map.shape
         pixels = np.meshgrid(np.arange(width), np.arange(height))
