@@ -14,6 +14,7 @@ from offroad_seg_core.datasets.augmentation import AugmentConfig, ViewsConfig
 from offroad_seg_core.datasets.augmentation.mixing import MixConfig
 from offroad_seg_core.datasets.copy_paste.transform import CopyPasteConfig
 from offroad_seg_core.datasets.sampling import SamplingConfig
+from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.losses import LossConfig
 from offroad_seg_core.models import MODELS
 from offroad_seg_core.training.distributed import DistributedConfig
@@ -49,6 +50,16 @@ class ModelConfig:
         """Check the name."""
         if self.name not in MODELS:
             raise ValueError(f'no model is named {self.name!r}; expected one of {list(MODELS)}')
+
+    def input_spec(self, stride: int) -> InputSpec:
+        """Return the network's input as the robot will have it.
+
+        Args:
+            stride: What the input's height and width are multiples of.
+        """
+        return InputSpec(
+            size=self.input_size, resize=self.resize, mean=self.mean, std=self.std, stride=stride
+        )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -91,7 +91,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
     task = _create_task(config, taxonomy, frames)
     if trainer.global_rank:  # the same first weights everywhere, but not the same dropout
         torch.manual_seed(config.seed + (trainer.global_rank << 32))
-    spec = _input_spec(config, task)
+    spec = config.model.input_spec(task.input_multiple)
     loader, sampler = create_training_loader(config, frames, spec, trainer.global_rank)
     accumulate = config.optimizer.accumulate
     sampler.first_step = lambda: trainer.global_step * accumulate
@@ -206,18 +206,6 @@ def _class_balance(
             computed = class_weights(counts, loss.class_weights, loss.max_class_weight)
             weights = torch.from_numpy(computed).float()
     return weights, shares
-
-
-def _input_spec(config: TrainConfig, task: SegmentationTask) -> InputSpec:
-    """Return the network's input as the robot will have it."""
-    model = config.model
-    return InputSpec(
-        size=model.input_size,
-        resize=model.resize,
-        mean=model.mean,
-        std=model.std,
-        stride=task.input_multiple,
-    )
 
 
 def _validation_views(config: TrainConfig, frames: FrameSet, spec: InputSpec) -> Subset:
