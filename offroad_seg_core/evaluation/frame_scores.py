@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from offroad_seg_core.evaluation.boundary_errors import BoundaryErrors
+from offroad_seg_core.evaluation.predictors import Prediction
 from offroad_seg_core.metrics.boundary import BoundaryCounts
 from offroad_seg_core.metrics.calibration import CalibrationCounts
 from offroad_seg_core.metrics.class_scores import micro_iou
@@ -18,18 +18,6 @@ from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
 TILE_WIDTH_PX = 420
-
-
-class Prediction(NamedTuple):
-    """What a network says of one frame.
-
-    Attributes:
-        label_map: Class ids, ``(H, W)`` uint8.
-        confidence: Softmax of that class, ``(H, W)`` float32, 0 to 1.
-    """
-
-    label_map: np.ndarray
-    confidence: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -139,7 +127,8 @@ class FrameScores:
         total.counts += matrix.counts
         self.border.update(label_map, target)
         self.boundary.update(label_map, target)
-        self.calibration.update(prediction.confidence, label_map, target)
+        if prediction.confidence is not None:
+            self.calibration.update(prediction.confidence, label_map, target)
         means = (matrix.miou_present, micro_iou(matrix), matrix.pixel_accuracy)
         score = FrameScore(name, environment, *means)
         index = len(self.frames)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+import time
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from offroad_seg_core.bags.camera_images import CameraImage
 from offroad_seg_core.datasets import DatasetConfig
 from offroad_seg_core.datasets.loading import ValidationViews
-from offroad_seg_core.evaluation.frame_scores import FrameScores, Prediction
+from offroad_seg_core.evaluation.frame_scores import FrameScores
+from offroad_seg_core.evaluation.predictors import Prediction
+from offroad_seg_core.evaluation.sources.frame import Frame
 from offroad_seg_core.inference.manifest import InputSpec
+from offroad_seg_core.inference.preprocess import Geometry, Preprocessor
+from offroad_seg_core.inference.result import Timings
 from offroad_seg_core.provenance import computes_bf16
 from offroad_seg_core.training.checkpoint import Checkpoint, CheckpointError
 from offroad_seg_core.training.validation import full_logits
@@ -46,39 +53,112 @@ def score_checkpoint(checkpoint: Checkpoint, options: PredictionOptions) -> Fram
         DatasetError, TaxonomyError: The frames cannot be read, or are of other classes.
     """
     config = checkpoint.config
-    try:
-        model = checkpoint.build()
-    except RuntimeError as error:  # PyTorch's: weights of another version of the network
-        reason = str(error).partition('\n')[0]
-        raise CheckpointError(f'{checkpoint.path}: does not fit this code: {reason}') from error
-    spec = InputSpec(
-        size=config.model.input_size,
-        resize=config.model.resize,
-        mean=config.model.mean,
-        std=config.model.std,
-        stride=model.input_multiple,  # type: ignore[arg-type]
-    )
+    predictor = CheckpointPredictor(checkpoint)
     dataset = options.dataset or config.dataset
     frames = dataset.frames('validation', checkpoint.taxonomy)
-    views = ValidationViews(frames, spec)
-    bound = options.max_frames or config.max_validation_frames or len(frames)
-    kept = range(0, len(frames), -(-len(frames) // bound))
+    views = ValidationViews(frames, predictor.spec)
+    kept = validation_indices(len(frames), options.max_frames or config.max_validation_frames)
     gallery = np.linspace(0, len(kept) - 1, min(NUM_GALLERY, len(kept))).round().astype(int)
     scores = FrameScores(checkpoint.taxonomy.num_classes, frozenset(gallery.tolist()), len(frames))
-    logits_of = _Logits(model, spec, config.precision == 'bf16')
     hidden = None if options.progress else True  # None: hidden where nobody would see it
     for index in tqdm(kept, desc=config.name, unit='frame', dynamic_ncols=True, disable=hidden):
         view: dict[str, Any] = views[index]
-        with torch.inference_mode():
-            confidence, label_map = full_logits(logits_of, view).softmax(dim=1).max(dim=1)
-        prediction = Prediction(
-            label_map[0].to(torch.uint8).cpu().numpy(), confidence[0].cpu().numpy()
-        )
+        prediction = predictor.predict_view(view)
         height, width = view['content_size']
         image = view['image'].numpy()[:height, :width]
         files = frames.files[index]
         scores.add(files.stem, files.environment, image, prediction, view['target'])
     return scores
+
+
+def validation_indices(num_frames: int, max_frames: int) -> range:
+    """Return the frames that a validation takes: evenly spaced, ``max_frames`` at most, 0: all."""
+    return range(0, num_frames, -(-num_frames // (max_frames or num_frames)))
+
+
+class CheckpointPredictor:
+    """Segments frames as training validates: upsampled logits at the frame's own size.
+
+    Args:
+        checkpoint: Of training/train.py.
+
+    Raises:
+        CheckpointError: The weights do not fit the network.
+
+    Attributes:
+        taxonomy: See Predictor, as the next one.
+        cost_table: The taxonomy's own costs.
+        spec: What the network sees.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        config = checkpoint.config
+        try:
+            model = checkpoint.build()
+        except RuntimeError as error:  # PyTorch's: weights of another version of the network
+            reason = str(error).partition('\n')[0]
+            raise CheckpointError(
+                f'{checkpoint.path}: does not fit this code: {reason}'
+            ) from error
+        self.taxonomy = checkpoint.taxonomy
+        self.cost_table = self.taxonomy.cost_table()
+        self.spec = InputSpec(
+            size=config.model.input_size,
+            resize=config.model.resize,
+            mean=config.model.mean,
+            std=config.model.std,
+            stride=model.input_multiple,  # type: ignore[arg-type]
+        )
+        self._preprocessor = Preprocessor(self.spec)
+        self._logits = _Logits(model, self.spec, config.precision == 'bf16')
+
+    def predict(
+        self, frame: Frame, image: CameraImage, maps: Mapping[str, np.ndarray]
+    ) -> Prediction:
+        """Segment one frame, see Predictor."""
+        del frame, maps
+        started = time.perf_counter()
+        geometry = Geometry.fit(image.size, 0, self.spec)
+        batch = self._preprocessor.prepare(image.pixels, image.color_order, geometry)
+        view = {
+            'image': torch.from_numpy(batch[0]),
+            'content_size': geometry.content_size,
+            'target': np.empty(image.size, np.uint8),  # only its size matters
+        }
+        prepared = time.perf_counter()
+        found = self.predict_view(view)
+        spent_ms = (prepared - started) * 1e3, (time.perf_counter() - prepared) * 1e3
+        return found._replace(timings=Timings(*spent_ms, decode_ms=0.0, passes=1))
+
+    def predict_view(self, view: dict[str, Any]) -> Prediction:
+        """Segment one view, see ValidationViews."""
+        with torch.inference_mode():
+            logits = full_logits(self._logits, view)
+            label_map = logits.argmax(dim=1)[0].to(torch.uint8)
+            confidence = logits.softmax(dim=1).amax(dim=1)[0]
+        return Prediction(label_map.cpu().numpy(), confidence.cpu().numpy())
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the predictions depend on."""
+        info = self._checkpoint.info
+        return {
+            'checkpoint': str(self._checkpoint.path.resolve()),
+            'step': info['step'],
+            'config': info['config_sha256'],
+        }
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the model."""
+        config = self._checkpoint.config
+        return {
+            'model': f'{config.name}, step {self._checkpoint.info["step"]}',
+            'engine': f'torch {torch.__version__} {config.precision}, as training validates',
+            'options': {'input_size': f'{self.spec.size[0]}x{self.spec.size[1]}'},
+        }
+
+    def close(self) -> None:
+        """Do nothing: PyTorch frees the model with this object."""
 
 
 class _Logits:

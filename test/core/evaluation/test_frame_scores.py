@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from offroad_seg_core.evaluation.frame_scores import TILE_WIDTH_PX, FrameScores, Prediction
+from offroad_seg_core.evaluation.frame_scores import TILE_WIDTH_PX, FrameScores
+from offroad_seg_core.evaluation.predictors import Prediction
 
 IMAGE = np.full((20, 40, 3), 100, np.uint8)
 

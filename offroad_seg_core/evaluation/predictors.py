@@ -1,0 +1,155 @@
+"""What labels the frames of an evaluation: a segmenter, or a recording of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from offroad_seg_core.bags.camera_images import CameraImage
+from offroad_seg_core.evaluation.sources.frame import CONFIDENCE, LABEL_MAP, Frame
+from offroad_seg_core.inference.preprocess import CameraView
+from offroad_seg_core.inference.result import Timings
+from offroad_seg_core.inference.segmenter import UPRIGHT, Segmenter
+from offroad_seg_core.taxonomy import Taxonomy
+
+
+class Prediction(NamedTuple):
+    """What a network says of one frame.
+
+    Attributes:
+        label_map: Class ids or 255, ``(H, W)`` uint8.
+        confidence: Probability of that class, ``(H, W)`` float32 0 to 1 or uint8 0 to 255; None
+            if it was not told.
+        timings: Where the time went; None if it was not measured.
+    """
+
+    label_map: np.ndarray
+    confidence: np.ndarray | None = None
+    timings: Timings | None = None
+
+
+class Predictor(Protocol):
+    """Labels frames, from one thread.
+
+    Attributes:
+        taxonomy: What the ids mean.
+        cost_table: ``(256,)`` uint8, class id -> cost.
+    """
+
+    taxonomy: Taxonomy
+    cost_table: np.ndarray
+
+    def predict(
+        self, frame: Frame, image: CameraImage, maps: Mapping[str, np.ndarray]
+    ) -> Prediction | None:
+        """Label one frame; None if there are no labels for it.
+
+        Args:
+            frame: Where it is from.
+            image: Its pixels.
+            maps: What came with it, see Frame.
+
+        Raises:
+            ValueError: The frame cannot be labelled.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """Return plain data that differ when the labels may differ."""
+
+    def description(self) -> dict[str, Any]:
+        """Return plain data for people: model, engine, options."""
+
+    def close(self) -> None:
+        """Free the engine."""
+
+
+class SegmenterPredictor:
+    """Labels frames as the node does.
+
+    Args:
+        segmenter: With the node's options.
+        views: Camera -> how it is mounted; others are upright.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, views: Mapping[str, CameraView] | None = None
+    ) -> None:
+        self._segmenter, self._views = segmenter, views or {}
+        self.taxonomy = segmenter.bundle.taxonomy
+        self.cost_table = self.taxonomy.cost_table(segmenter.options.cost_overrides)
+
+    def predict(
+        self, frame: Frame, image: CameraImage, maps: Mapping[str, np.ndarray]
+    ) -> Prediction:
+        """Segment one frame, see Predictor; EngineError if the engine fails."""
+        del maps
+        view = self._views.get(frame.camera, UPRIGHT)
+        result = self._segmenter.segment(
+            image.pixels, image.color_order, view, want_confidence=True
+        )
+        return Prediction(result.label_map, result.confidence_u8, result.timings)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the labels depend on."""
+        views = {
+            name: [view.rotation_deg, None if view.ego_mask is None else int(view.ego_mask.sum())]
+            for name, view in self._views.items()
+        }
+        return {
+            'files': self._segmenter.bundle.manifest.files,
+            'engine': str(self._segmenter.engine.info),
+            'options': asdict(self._segmenter.options),
+            'views': views,
+        }
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the model."""
+        bundle = self._segmenter.bundle
+        size = bundle.manifest.input.size
+        return {
+            'model': bundle.identity,
+            'engine': str(self._segmenter.engine.info),
+            'options': {**asdict(self._segmenter.options), 'input_size': f'{size[0]}x{size[1]}'},
+        }
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._segmenter.close()
+
+
+class RecordedPredictor:
+    """Labels that came with the frames, such as those of a live node.
+
+    Args:
+        taxonomy: What their ids mean.
+        cost_table: See Predictor.
+        name: Whose labels they are, for people.
+    """
+
+    def __init__(
+        self, taxonomy: Taxonomy, cost_table: np.ndarray, description: Mapping[str, Any]
+    ) -> None:
+        self.taxonomy, self.cost_table = taxonomy, cost_table
+        self._description = dict(description)
+
+    def predict(
+        self, frame: Frame, image: CameraImage, maps: Mapping[str, np.ndarray]
+    ) -> Prediction | None:
+        """Return the recorded labels, see Predictor."""
+        del frame, image
+        label_map = maps.get(LABEL_MAP)
+        return None if label_map is None else Prediction(label_map, maps.get(CONFIDENCE))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the labels depend on."""
+        return self._description
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the model."""
+        return self._description
+
+    def close(self) -> None:
+        """Do nothing: there is no engine."""

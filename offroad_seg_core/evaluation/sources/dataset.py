@@ -1,0 +1,92 @@
+"""Frames of a dataset with their labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+import hashlib
+from typing import Any
+
+from offroad_seg_core.bags.camera_images import CameraImage
+from offroad_seg_core.datasets.frames import FrameSet
+from offroad_seg_core.datasets.picture_files import read_image
+from offroad_seg_core.evaluation.sources.frame import (
+    FRAMES_A_PART,
+    TARGET,
+    Frame,
+    UniqueNames,
+)
+
+
+class DatasetFrames:
+    """Frames of a split, in its order; each environment counts as a camera.
+
+    Args:
+        frames: The split.
+        name: Of the dataset, for people.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, frames: FrameSet, name: str) -> None:
+        self._frames, self._name = frames, name
+        self.num_frames = len(frames)
+        self.num_parts = -(-self.num_frames // FRAMES_A_PART)
+        self._names = _unique([files.stem for files in frames.files])
+
+    def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
+        """Yield (part, frame), see ``Source``."""
+        del names  # files have names of their own
+        for index in range(first_part * FRAMES_A_PART, self.num_frames):
+            files = self._frames.files[index]
+            maps = {}
+            if files.label is not None:
+                maps[TARGET] = partial(self._frames.reader_of(index).read, files.label)
+            yield (
+                index // FRAMES_A_PART,
+                Frame(
+                    camera=files.environment,
+                    name=self._names[index],
+                    stamp_ns=index,
+                    time_ns=index,
+                    load=partial(_load, files.image),
+                    environment=files.environment,
+                    maps=maps,
+                ),
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the frames depend on."""
+        digest = hashlib.sha256()
+        for files in self._frames.files:
+            sizes = [path.stat().st_size for path in (files.image, files.label) if path]
+            digest.update(f'{files} {sizes}'.encode())
+        return {'kind': 'dataset', 'files': digest.hexdigest()}
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the frames."""
+        counts = Counter(files.environment for files in self._frames.files)
+        return {
+            'kind': 'dataset',
+            'path': f'{self._name}: {self._frames.origin}',
+            'start_ns': None,
+            'duration_s': None,
+            'cameras': {
+                name: {'topic': '', 'num_messages': count} for name, count in counts.items()
+            },
+        }
+
+
+def _load(path: Any) -> CameraImage:
+    return CameraImage(read_image(path), 'rgb')
+
+
+def _unique(stems: list[str]) -> list[str]:
+    """Number the stems that occur more than once."""
+    totals, seen = Counter(stems), Counter[str]()
+    names = []
+    for stem in stems:
+        seen[stem] += 1
+        names.append(stem if totals[stem] == 1 else f'{stem}_{seen[stem]}')
+    return names

@@ -1,0 +1,88 @@
+"""What every source of frames gives: frames one after another, in parts that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from offroad_seg_core.bags.camera_images import CameraImage
+
+FRAMES_A_PART = 256
+TARGET, LABEL_MAP, CONFIDENCE = 'target', 'label_map', 'confidence'
+"""Names of maps that come with a frame: its truth; labels and confidence that were recorded."""
+
+
+class SourceError(ValueError):
+    """There is nothing to evaluate, or not in the form that was asked for."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame that was not decoded yet.
+
+    Attributes:
+        camera: Who took it.
+        name: Unique for its camera; names its files.
+        stamp_ns: When it was taken, from its header.
+        time_ns: When it was recorded; never goes backwards in a source.
+        load: Decodes it; raises ValueError where it holds no picture. Callable from any thread.
+        frame_id: Coordinate frame of the camera, as its header says.
+        environment: Scores are kept for each; the camera by default.
+        maps: TARGET, LABEL_MAP or CONFIDENCE -> decodes the map, ``(H, W)`` uint8; like ``load``.
+    """
+
+    camera: str
+    name: str
+    stamp_ns: int
+    time_ns: int
+    load: Callable[[], CameraImage]
+    frame_id: str = ''
+    environment: str = ''
+    maps: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Frames in a fixed order.
+
+    Attributes:
+        num_frames: How many to expect; 0 if that is not known.
+        num_parts: Parts, each of about FRAMES_A_PART frames.
+        notes: What could not be read, as sentences; complete after the last frame.
+    """
+
+    num_frames: int
+    num_parts: int
+    notes: Sequence[str]
+
+    def frames(self, first_part: int = 0) -> Iterator[tuple[int, Frame]]:
+        """Yield (part, frame) in the order of parts, from the first frame of a part on."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return plain data that differ when the frames may differ."""
+
+    def description(self) -> dict[str, Any]:
+        """Return plain data for people: kind, path, cameras."""
+
+
+def file_identity(path: Path) -> list[Any]:
+    """Return name, size and time of a file, or of every file directly in a folder."""
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+class UniqueNames:
+    """Names of frames by their stamps; a stamp that repeats gets the time of recording too."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, int]] = set()
+
+    def name(self, camera: str, stamp_ns: int, time_ns: int) -> str:
+        """Return the name of the next frame."""
+        key = camera, stamp_ns
+        is_new = key not in self._seen and stamp_ns > 0
+        self._seen.add(key)
+        return str(stamp_ns) if is_new else f'{stamp_ns}_{time_ns}'

@@ -1,0 +1,91 @@
+"""Frames of a video file, as one camera's drive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+from av.error import FFmpegError
+import numpy as np
+
+from offroad_seg_core.bags.camera_images import CameraImage
+from offroad_seg_core.evaluation.sources.frame import (
+    FRAMES_A_PART,
+    Frame,
+    SourceError,
+    UniqueNames,
+    file_identity,
+)
+
+VIDEO_SUFFIXES = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
+CAMERA = 'video'
+
+
+class VideoFrames:
+    """The frames of a video's first picture stream, at the times that it shows them.
+
+    Args:
+        path: Any file that FFmpeg reads.
+
+    Raises:
+        SourceError: It is no video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self.notes: list[str] = []
+        if not self._path.is_file():
+            raise SourceError(f'{path}: no such file; fix: give a video')
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                duration_s = float((container.duration or 0) / av.time_base)
+                self.num_frames = stream.frames or round(
+                    duration_s * float(stream.average_rate or 0)
+                )
+        except (FFmpegError, IndexError) as error:
+            fix = 'give a file that FFmpeg plays'
+            raise SourceError(f'{path}: got {error}; expected a video; {fix}') from error
+        self._duration_s = duration_s
+        self.num_parts = max(1, -(-self.num_frames // FRAMES_A_PART))
+
+    def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
+        """Yield (part, frame), see ``Source``; frames of earlier parts are decoded and left."""
+        del names  # frames have their numbers
+        index = -1
+        try:
+            with av.open(str(self._path)) as container:
+                stream = container.streams.video[0]
+                stream.thread_type = 'AUTO'
+                for index, picture in enumerate(container.decode(stream)):
+                    # The number of frames may have been an estimate: the last part takes the rest.
+                    part = min(index // FRAMES_A_PART, self.num_parts - 1)
+                    if part >= first_part:
+                        yield part, _frame(index, picture)
+        except FFmpegError as error:
+            self.notes.append(f'{self._path}: damaged after {index + 1} frames: {error}')
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the frames depend on."""
+        return {'kind': 'video', 'files': file_identity(self._path)}
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the video."""
+        return {
+            'kind': 'video',
+            'path': str(self._path),
+            'start_ns': None,
+            'duration_s': self._duration_s,
+            'cameras': {CAMERA: {'topic': '', 'num_messages': self.num_frames}},
+        }
+
+
+def _frame(index: int, picture: av.VideoFrame) -> Frame:
+    stamp_ns = round((picture.time or 0.0) * 1e9)
+
+    def load() -> CameraImage:
+        return CameraImage(np.asarray(picture.to_ndarray(format='bgr24'), np.uint8), 'bgr')
+
+    return Frame(CAMERA, f'{index:06d}', stamp_ns, stamp_ns, load, environment=CAMERA)
