@@ -7,20 +7,22 @@
 measured on frames of the third. Only what two cores and missing weights dictate is changed: frames
 of a quarter of the sides, batches of 4, few steps, a random encoder that is therefore not frozen.
 `overfit` trains on four frames without augmentation and is measured on the same four, with larger
-learning rates for a random encoder. Neither says how good a system is; both say that it trains.
-How results are kept: experiments.py.
+learning rates for a random encoder; their masks are made of blocks of 8 pixels, because those of
+the Falcon desert have a finer grain than logits of stride 4 or 8 can follow. Neither says how good
+a system is; both say that it trains. How results are kept: experiments.py.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 import statistics
 from typing import Any
 
 import cv2
 from experiments import Run, load, scores_of, tell, train_missing
+import numpy as np
 from report import ROOT, finish
 
 from offroad_seg_core.files import atomic_path
@@ -33,8 +35,8 @@ RECIPES = {
     'falcon_domain_gap': 1e-3,
     'falcon_domain_gap_7': 1e-3,
 }
-FRAMES = Path('data/falcon_small')
-REDUCTION = 4
+FRAMES, SMALL_SIZE = Path('data/falcon_small'), (135, 240)
+COARSE_FRAMES, COARSE_SIZE, BLOCK_PX = Path('data/falcon_coarse'), (144, 256), 8
 SIZE = (160, 256)
 BATCH_SIZE = 4
 KINDS = ('overfit', 'epochs')
@@ -58,7 +60,7 @@ def run_of(kind: str, recipe: str) -> Run:
             f'optimizer.learning_rate={RECIPES[recipe]}', 'optimizer.encoder_factor=1',
             'optimizer.classifier_factor=1', 'optimizer.warmup_steps=10',
             'optimizer.weight_decay=0', f'validate_every={OVERFIT_STEPS // 4}',
-            'init_checkpoint=null',
+            'init_checkpoint=null', f'dataset.root={COARSE_FRAMES}',
         ]  # fmt: skip
     else:
         epoch = NUM_TRAINING_FRAMES // BATCH_SIZE
@@ -73,22 +75,43 @@ def run_of(kind: str, recipe: str) -> Run:
 
 
 def make_frames() -> None:
-    """Write the small frames."""
-    if (ROOT / FRAMES).exists():
-        return
+    """Write the small frames, and those with coarse masks."""
+    write_frames(FRAMES, SMALL_SIZE, lambda mask: _nearest(mask, SMALL_SIZE))
+    write_frames(COARSE_FRAMES, COARSE_SIZE, _majority)
+
+
+def write_frames(
+    target: Path, size: tuple[int, int], reduce: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """Write the frames at another size, with reduced masks."""
     source = ROOT / 'data' / 'falcon_desert'
-    with atomic_path(ROOT / FRAMES) as folder:
-        for name, flag, method in (
-            ('Color_Images', cv2.IMREAD_COLOR, cv2.INTER_AREA),
-            ('Segmentation', cv2.IMREAD_UNCHANGED, cv2.INTER_NEAREST),
-        ):
+    if (ROOT / target).exists():
+        return
+    with atomic_path(ROOT / target) as folder:
+        for name in ('Color_Images', 'Segmentation'):
             (folder / name).mkdir(parents=True)
-            for path in sorted((source / name).iterdir()):
-                picture = cv2.imread(str(path), flag)
-                height, width = picture.shape[:2]
-                size_wh = (width // REDUCTION, height // REDUCTION)
-                small = cv2.resize(picture, size_wh, interpolation=method)
-                cv2.imwrite(str(folder / name / f'{path.stem}.png'), small)
+        for path in sorted((source / 'Color_Images').iterdir()):
+            image = cv2.resize(cv2.imread(str(path)), size[::-1], interpolation=cv2.INTER_AREA)
+            mask = cv2.imread(
+                str(source / 'Segmentation' / f'{path.stem}.png'), cv2.IMREAD_UNCHANGED
+            )
+            cv2.imwrite(str(folder / 'Color_Images' / f'{path.stem}.png'), image)
+            cv2.imwrite(str(folder / 'Segmentation' / f'{path.stem}.png'), reduce(mask))
+
+
+def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _majority(mask: np.ndarray) -> np.ndarray:
+    """Give each block of pixels its most frequent class."""
+    rows, columns = (side // BLOCK_PX for side in COARSE_SIZE)
+    classes = np.unique(mask)
+    shares = [
+        cv2.resize((mask == c).astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+        for c in classes
+    ]
+    return _nearest(classes[np.argmax(shares, axis=0)], COARSE_SIZE)
 
 
 def parse_arguments() -> argparse.Namespace:
