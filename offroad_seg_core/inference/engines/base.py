@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import time
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from offroad_seg_core.inference.head import HeadInputs
 
 
 class EngineError(RuntimeError):
@@ -92,10 +95,10 @@ class Engine(Protocol):
 class LabelEngine(Engine, Protocol):
     """An engine whose graph also holds the argmax, so that no logits need to be copied."""
 
-    def run_labels(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """Run as `run` does; return labels at the input's size, and their confidence.
+    def run_labels(self, images: NDArray[np.uint8], head: HeadInputs) -> EngineOutput:
+        """Run as `run` does; return labels and confidence, see inference/label_head.py.
 
-        Labels are the argmax over all classes of the bilinearly upsampled logits.
+        Labels have the input's size, or what the bundle's `label_stride` makes of it.
         """
 
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines.base import EngineError, EngineUnavailableError
-from offroad_seg_core.inference.manifest import InputSpec, OutputSpec
+from offroad_seg_core.inference.graph_names import CAMERA, CONFIDENCE, IMAGES, LABEL_MAP, LOGITS
+from offroad_seg_core.inference.manifest import InputSpec
 
 GRAPH_VERSION = 1
 """Raised with every change of what this module makes: cached engines are then built again."""
-CAMERA, LOGITS, LABEL_MAP, CONFIDENCE = 'camera', 'logits', 'label_map', 'confidence'
 _NETWORK = 'network/'
 # What makes ONNX Runtime's own kernels happy and TensorRT's parser refuse the graph: biases with
 # int32 scales, and one DequantizeLinear for each reader of a weight.
@@ -30,11 +30,10 @@ _QDQ_REWRITES = ('WeightBiasQuantization', 'EnsureUniqueDQForNodeUnit')
 def gpu_graph(bundle: Bundle, precision: str, size: tuple[int, int]) -> Any:
     """Return the graph (an ``onnx.ModelProto``) for one precision and (height, width).
 
-    Input ``camera``: uint8 ``(1, H, W, 3)`` in the bundle's colour order. Outputs: ``logits``
-    float32 ``(1, C, h, w)`` as the bundle's own, ``label_map`` uint8 ``(1, H, W)`` (the argmax of
-    the bilinearly upsampled logits) and ``confidence`` float32 ``(1, h, w)`` (the largest softmax
-    at the logits' size). A bundle that ends in labels has no ``logits``, and ``confidence`` only
-    if it has it itself.
+    Input ``camera``: uint8 ``(1, H, W, 3)`` in the bundle's colour order. The rest is a fused
+    graph, see inference/label_head.py; labels have the input's size unless the bundle is fused
+    itself and has another stride. A bundle that ends in labels has no ``logits``, no inputs of
+    the head, and ``confidence`` only if it has it itself.
 
     Args:
         bundle: the verified bundle.
@@ -56,19 +55,33 @@ def gpu_graph(bundle: Bundle, precision: str, size: tuple[int, int]) -> Any:
             f'building an engine needs onnx and onnxruntime ({error}); fix: pip install onnx '
             'onnxruntime'
         ) from error
-    converts = precision == 'fp16' and 'fp16' not in bundle.precisions
-    file = bundle.model_file('fp32' if converts else precision)
+    from offroad_seg_core.inference import label_head
+
+    file, outputs = bundle.source_file(precision), bundle.manifest.outputs
     model = onnx.load(file)
+    if outputs.kind == 'fused':
+        model = label_head.logits_only(model)
     if len(model.graph.input) != 1:
-        names = [value.name for value in model.graph.input]
-        raise EngineError(f'{file}: got the inputs {names}, expected the images alone')
-    spec, outputs = bundle.manifest.input, bundle.manifest.outputs
+        found = [value.name for value in model.graph.input]
+        raise EngineError(f'{file}: got the inputs {found}, expected the images alone')
     model = folded(model, (1, 3, *size))
-    if converts:
+    if precision == 'fp16' and precision not in bundle.precisions:
         from offroad_seg_core.inference.engines.half_precision import to_half_precision
 
-        model = to_half_precision(model, spec)
-    return _with_ends(model, spec, outputs, size)
+        model = to_half_precision(model, bundle.manifest.input)
+    small = [1, size[0] // outputs.stride, size[1] // outputs.stride]
+    if outputs.kind == 'labels':
+        shapes = {LABEL_MAP: small, CONFIDENCE: small}
+    else:
+        shapes = {LOGITS: [1, outputs.num_classes, *small[1:]]}
+    model = _with_ends(model, bundle.manifest.input, size, shapes)
+    try:
+        if outputs.kind != 'labels':
+            model = label_head.add_head(model, outputs.stride, outputs.label_stride or 1)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # ValidationError and InferenceError share no base of their own
+        raise EngineError(f'{file} is not what its manifest says ({outputs}): {error}') from error
+    return model
 
 
 def folded(model: Any, shape: tuple[int, ...]) -> Any:
@@ -112,105 +125,45 @@ def folded(model: Any, shape: tuple[int, ...]) -> Any:
     return result
 
 
-def _with_ends(model: Any, spec: InputSpec, outputs: OutputSpec, size: tuple[int, int]) -> Any:
-    from onnx import TensorProto, checker, compose, helper
+def _with_ends(
+    model: Any, spec: InputSpec, size: tuple[int, int], shapes: dict[str, list[int]]
+) -> Any:
+    """Put the normalisation in front; give the outputs the names and shapes they should have."""
+    from onnx import TensorProto, compose, helper, numpy_helper
 
     model = compose.add_prefix(model, _NETWORK)
     graph = model.graph
-    images, results = graph.input[0].name, [value.name for value in graph.output]
-    front = _Nodes('front')
-    image = front.add('Cast', CAMERA, to=TensorProto.FLOAT)
-    image = front.add('Sub', image, front.constant(np.reshape(spec.mean, (1, 1, 1, 3))))
-    image = front.add('Div', image, front.constant(np.reshape(spec.std, (1, 1, 1, 3))))
-    image = front.add('Transpose', image, perm=[0, 3, 1, 2])
-    kind = graph.input[0].type.tensor_type.elem_type  # float16 in some files of that precision
-    front.add('Cast', image, output=images, to=kind)
-    back = _Nodes('back')
-    if outputs.kind == 'logits':
-        opset = next(entry.version for entry in model.opset_import if entry.domain == '')
-        _label_head(back, results[0], outputs.stride, opset)
-    else:
-        _cast_labels(back, results[0])
-        if len(results) > 1:
-            back.add('Cast', results[1], output=CONFIDENCE, to=TensorProto.FLOAT)
-    nodes = [*front.nodes, *graph.node, *back.nodes]
-    del graph.node[:]
+    images, *_ = graph.input
+    kind = images.type.tensor_type.elem_type  # float16 in some files of that precision
+    for name, values in (('mean', spec.mean), ('std', spec.std)):
+        array = np.reshape(values, (1, 1, 1, 3)).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(array, f'front/{name}'))
+    front = [
+        _node('Cast', [CAMERA], 'front/float', to=TensorProto.FLOAT),
+        _node('Sub', ['front/float', 'front/mean'], 'front/centred'),
+        _node('Div', ['front/centred', 'front/std'], 'front/scaled'),
+        _node('Transpose', ['front/scaled'], IMAGES, perm=[0, 3, 1, 2]),
+        _node('Cast', [IMAGES], images.name, to=kind),
+    ]
+    back, results = [], []
+    for value, (name, shape) in zip(graph.output, shapes.items(), strict=False):
+        source, result = value.name, TensorProto.FLOAT
+        if name == LABEL_MAP:
+            # TensorRT makes 8-bit integers of floats only.
+            source, result = 'back/float', TensorProto.UINT8
+            back.append(_node('Cast', [value.name], source, to=TensorProto.FLOAT))
+        back.append(_node('Cast', [source], name, to=result))
+        results.append(helper.make_tensor_value_info(name, result, shape))
+    nodes = [*front, *graph.node, *back]
+    del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
-    graph.initializer.extend([*front.initializers, *back.initializers])
-    height, width = size
-    h, w = height // outputs.stride, width // outputs.stride
-    shapes = {
-        LOGITS: (TensorProto.FLOAT, [1, outputs.num_classes, h, w]),
-        LABEL_MAP: (
-            TensorProto.UINT8,
-            [1, height, width] if outputs.kind == 'logits' else [1, h, w],
-        ),
-        CONFIDENCE: (TensorProto.FLOAT, [1, h, w]),
-    }
-    made = {name for node in back.nodes for name in node.output}
-    del graph.input[:], graph.output[:]
-    graph.input.append(
-        helper.make_tensor_value_info(CAMERA, TensorProto.UINT8, [1, height, width, 3])
-    )
-    graph.output.extend(
-        helper.make_tensor_value_info(name, *kind) for name, kind in shapes.items() if name in made
-    )
-    try:
-        checker.check_model(model, full_check=True)
-    except Exception as error:  # ValidationError and InferenceError share no base of their own
-        raise EngineError(
-            f'the graph is not what its manifest says ({outputs}): {error}; fix: export the '
-            'bundle again'
-        ) from error
+    camera = helper.make_tensor_value_info(CAMERA, TensorProto.UINT8, [1, *size, 3])
+    graph.input.append(camera)
+    graph.output.extend(results)
     return model
 
 
-def _label_head(back: _Nodes, logits: str, stride: int, opset: int) -> None:
-    from onnx import TensorProto
+def _node(op_type: str, inputs: list[str], output: str, **attributes: Any) -> Any:
+    from onnx import helper
 
-    large = logits = back.add('Cast', logits, output=LOGITS, to=TensorProto.FLOAT)
-    if stride > 1:
-        scales = back.constant([1, 1, stride, stride])
-        bilinear = {'mode': 'linear', 'coordinate_transformation_mode': 'half_pixel'}
-        large = back.add('Resize', logits, '', scales, **bilinear)
-    _cast_labels(back, back.add('ArgMax', large, axis=1, keepdims=0))
-    probs = back.add('Softmax', logits, axis=1)
-    if opset >= 18:  # the axes became an input
-        axes = back.constant([1], np.int64)
-        back.add('ReduceMax', probs, axes, output=CONFIDENCE, keepdims=0)
-    else:
-        back.add('ReduceMax', probs, output=CONFIDENCE, axes=[1], keepdims=0)
-
-
-def _cast_labels(back: _Nodes, labels: str) -> None:
-    from onnx import TensorProto
-
-    # TensorRT makes 8-bit outputs from floats only.
-    floats = back.add('Cast', labels, to=TensorProto.FLOAT)
-    back.add('Cast', floats, output=LABEL_MAP, to=TensorProto.UINT8)
-
-
-class _Nodes:
-    """Nodes and constants that are being added to a graph, named after their part."""
-
-    def __init__(self, part: str) -> None:
-        self._part = part
-        self.nodes: list[Any] = []
-        self.initializers: list[Any] = []
-
-    def add(self, op_type: str, *inputs: str, output: str = '', **attributes: Any) -> str:
-        """Append a node and return its output's name."""
-        from onnx import helper
-
-        name = f'{self._part}/{len(self.nodes)}_{op_type}'
-        output = output or name
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name=name, **attributes))
-        return output
-
-    def constant(self, values: Any, dtype: type = np.float32) -> str:
-        """Add a constant and return its name."""
-        from onnx import numpy_helper
-
-        name = f'{self._part}/constant_{len(self.initializers)}'
-        self.initializers.append(numpy_helper.from_array(np.asarray(values, dtype), name))
-        return name
+    return helper.make_node(op_type, inputs, [output], name=f'{op_type} {output}', **attributes)

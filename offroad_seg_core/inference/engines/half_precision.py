@@ -38,9 +38,33 @@ def to_half_precision(model: Any, spec: InputSpec) -> Any:
     blocked = [
         node.name for node in model.graph.node if large.intersection([*node.input, *node.output])
     ]
-    half = OnnxModel(convert_float_to_float16(model, keep_io_types=True, node_block_list=blocked))
-    half.topological_sort()  # the converter appends its casts
-    return half.model
+    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=blocked)
+    _stay_in_float32(half)
+    tidy = OnnxModel(half)
+    tidy.prune_graph()
+    tidy.topological_sort()  # the converter appends its casts
+    return tidy.model
+
+
+def _stay_in_float32(model: Any) -> None:
+    """Undo the casts to float16 and back by which the converter joins two float32 nodes."""
+    from onnx import TensorProto
+
+    casts = {
+        node.output[0]: (node.input[0], node.attribute[0].i)
+        for node in model.graph.node
+        if node.op_type == 'Cast'
+    }
+    sources = {
+        output: casts[source][0]
+        for output, (source, kind) in casts.items()
+        if kind == TensorProto.FLOAT
+        and source in casts
+        and casts[source][1] == TensorProto.FLOAT16
+    }
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = sources.get(name, name)
 
 
 def _test_images(size: tuple[int, int]) -> list[NDArray[np.uint8]]:

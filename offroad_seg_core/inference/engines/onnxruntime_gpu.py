@@ -7,34 +7,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from offroad_seg_core.inference.bundle import Bundle
-from offroad_seg_core.inference.engines.base import (
-    EngineError,
-    EngineInfo,
-    EngineOutput,
-    EngineSettings,
-    EngineUnavailableError,
-)
+from offroad_seg_core.inference.engines.base import EngineSettings, EngineUnavailableError
 from offroad_seg_core.inference.engines.cuda import Cuda
 from offroad_seg_core.inference.engines.engine_cache import EngineCache, writing_to
-from offroad_seg_core.inference.engines.gpu_graph import (
-    CAMERA,
-    CONFIDENCE,
-    LABEL_MAP,
-    LOGITS,
-    gpu_graph,
-)
+from offroad_seg_core.inference.engines.gpu_graph import gpu_graph
+from offroad_seg_core.inference.engines.graph_engine import GraphEngine
 from offroad_seg_core.inference.engines.onnxruntime import (
     import_onnxruntime,
     open_session,
     run_session,
 )
+from offroad_seg_core.inference.graph_names import CAMERA
 
 
-class OnnxRuntimeCudaEngine:
+class OnnxRuntimeCudaEngine(GraphEngine):
     """Runs the graph that GPU engines share with ONNX Runtime's CUDA provider."""
 
     precisions: tuple[str, ...] = ('fp16', 'fp32')
@@ -50,46 +39,24 @@ class OnnxRuntimeCudaEngine:
                 f'{self.provider}; fix: pip uninstall onnxruntime; pip install onnxruntime-gpu'
             )
         self._gpu = Cuda().gpu()
-        self._bundle = bundle
-        self._settings = settings
-        outputs = bundle.manifest.outputs
-        self.info = EngineInfo(
-            self.name,
-            settings.precision,
-            self._gpu.name,
-            self._onnxruntime.__version__,
-            outputs.num_classes if outputs.kind == 'logits' else 0,
-        )
-        self._sessions: dict[tuple[int, int], Any] | None = {}
+        version = self._onnxruntime.__version__
+        super().__init__(bundle, self.name, version, settings.precision, self._gpu.name)
+        self._cache = EngineCache(settings.cache_folder)
+        self._sessions: dict[tuple[int, int], Any] = {}
         self._session(bundle.manifest.input.size)
-
-    def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See Engine.run. A new input size is prepared once."""
-        outputs = self._bundle.manifest.outputs
-        if outputs.kind == 'logits':
-            return self._run(images, (LOGITS,))
-        return self._run(images, (LABEL_MAP, CONFIDENCE)[: 1 + outputs.has_confidence])
-
-    def run_labels(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See LabelEngine.run_labels."""
-        if self._bundle.manifest.outputs.kind != 'logits':
-            return self.run(images)
-        return self._run(images, (LABEL_MAP, CONFIDENCE))
 
     def close(self) -> None:
         """See Engine.close."""
-        self._sessions = None
+        super().close()
+        self._sessions.clear()
 
-    def _run(self, images: NDArray[np.uint8], wanted: tuple[str, ...]) -> EngineOutput:
-        session = self._session(images.shape[1:3])
-        runs = [run_session(session, wanted, {CAMERA: image[np.newaxis]}) for image in images]
-        arrays = [np.concatenate(parts) for parts in zip(*runs, strict=True)]
-        merged = dict(zip(wanted, arrays, strict=True))
-        return EngineOutput(merged.get(LOGITS), merged.get(LABEL_MAP), merged.get(CONFIDENCE))
+    def _infer(
+        self, inputs: dict[str, NDArray[Any]], wanted: tuple[str, ...]
+    ) -> list[NDArray[Any]]:
+        _, height, width, _ = inputs[CAMERA].shape
+        return run_session(self._session((height, width)), wanted, inputs)
 
     def _session(self, size: tuple[int, int]) -> Any:
-        if self._sessions is None:
-            raise EngineError('the engine was closed')
         if size not in self._sessions:
             graph = gpu_graph(self._bundle, self.info.precision, size).SerializeToString()
             self._sessions[size] = open_session(
@@ -135,7 +102,7 @@ class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):
         ]
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         version = f'{self.name}-{self.info.version}'
-        folder = EngineCache(self._settings.cache_folder).folder / version / digest
+        folder = self._cache.folder / version / digest
         with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -50,9 +50,10 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
     """Return the engine that runs the bundle's input size fastest here, warmed up.
 
     At the first start the engines that this machine has are timed: those on a GPU first, then
-    OpenVINO and ONNX Runtime, also in int8 where the bundle brings a file of it, and the best of
-    them with other numbers of threads. PyTorch takes part only where it has a GPU, or where
-    nothing else runs. The choice is kept until the bundle, the processor or a library changes.
+    OpenVINO and ONNX Runtime, also in int8 where the bundle brings a file of checked accuracy, and
+    the best of them with other numbers of threads. PyTorch takes part only where it has a GPU, or
+    where nothing else runs. The choice is kept until the bundle, the processor or a library
+    changes.
 
     Raises:
         EngineUnavailableError: no engine runs on this machine.
@@ -107,8 +108,12 @@ def _candidates(engines: _Factories, bundle: Bundle, precision: str) -> Iterator
     names = [*(_GPU_ENGINES if on_gpu else ()), *_CPU_ENGINES, *(() if on_gpu else ('torch',))]
     for name in [name for name in names if name in engines]:
         yield name, precision
-        if precision == 'auto' and name in _CPU_ENGINES and 'int8' in bundle.precisions:
+        if precision == 'auto' and name in _CPU_ENGINES and _has_checked_int8(bundle):
             yield name, 'int8'
+
+
+def _has_checked_int8(bundle: Bundle) -> bool:
+    return any(model.precision == 'int8' and model.is_checked for model in bundle.manifest.models)
 
 
 def _try_threads(

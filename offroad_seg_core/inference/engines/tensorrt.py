@@ -9,36 +9,28 @@ from pathlib import Path
 import threading
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines.base import (
-    EngineError,
-    EngineInfo,
-    EngineOutput,
     EngineSettings,
     EngineUnavailableError,
 )
 from offroad_seg_core.inference.engines.cuda import Cuda, Gpu
 from offroad_seg_core.inference.engines.engine_cache import EngineCache, Fingerprint
-from offroad_seg_core.inference.engines.gpu_graph import (
-    CAMERA,
-    CONFIDENCE,
-    GRAPH_VERSION,
-    LABEL_MAP,
-    LOGITS,
-)
+from offroad_seg_core.inference.engines.gpu_graph import GRAPH_VERSION
+from offroad_seg_core.inference.engines.graph_engine import GraphEngine
 from offroad_seg_core.inference.engines.plan_builder import PlanJob, build_in_child
 from offroad_seg_core.inference.engines.tensorrt_build import BUILDER_OPTIONS
 from offroad_seg_core.inference.engines.tensorrt_runner import PlanError, PlanRunner
+from offroad_seg_core.inference.graph_names import CAMERA
 
 log = logging.getLogger(__name__)
 
 OLDEST_TENSORRT = (10, 3)
 
 
-class TensorRtEngine:
+class TensorRtEngine(GraphEngine):
     """Runs a bundle with TensorRT; every input size is a plan of its own, built once and cached.
 
     Threads may run it at the same time.
@@ -55,54 +47,25 @@ class TensorRtEngine:
         self._trt = _import(self.library, self.fix)
         self._cuda = Cuda()
         self._gpu = self._cuda.gpu()
-        self._bundle = bundle
+        version, gpu = self._trt.__version__, self._gpu.name
+        super().__init__(bundle, self.library, version, settings.precision, gpu)
         self._cache = EngineCache(settings.cache_folder)
-        self._is_closed = False
         self._runners: dict[tuple[int, int], PlanRunner] = {}
         self._lock = threading.Lock()
-        outputs = bundle.manifest.outputs
-        if outputs.kind == 'logits':
-            self._wanted: tuple[str, ...] = (LOGITS,)
-        else:
-            self._wanted = (LABEL_MAP, CONFIDENCE) if outputs.has_confidence else (LABEL_MAP,)
-        self.info = EngineInfo(
-            self.library,
-            settings.precision,
-            self._gpu.name,
-            self._trt.__version__,
-            outputs.num_classes if outputs.kind == 'logits' else 0,
-        )
         self._runner(bundle.manifest.input.size)
-
-    def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See Engine.run. A new input size is built once (minutes)."""
-        return self._run(images, self._wanted)
-
-    def run_labels(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See LabelEngine.run_labels."""
-        if LOGITS not in self._wanted:
-            return self.run(images)
-        return self._run(images, (LABEL_MAP, CONFIDENCE))
 
     def close(self) -> None:
         """See Engine.close."""
+        super().close()
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()
-        self._is_closed = True
 
-    def _run(self, images: NDArray[np.uint8], wanted: tuple[str, ...]) -> EngineOutput:
-        if self._is_closed:
-            raise EngineError('the engine was closed')
-        runner = self._runner(images.shape[1:3])
-        results = [runner.run(image[np.newaxis], wanted, CAMERA) for image in images]
-        merged = {
-            name: np.concatenate([result[name] for result in results])
-            if len(results) > 1
-            else results[0][name]
-            for name in wanted
-        }
-        return EngineOutput(merged.get(LOGITS), merged.get(LABEL_MAP), merged.get(CONFIDENCE))
+    def _infer(
+        self, inputs: dict[str, NDArray[Any]], wanted: tuple[str, ...]
+    ) -> list[NDArray[Any]]:
+        _, height, width, _ = inputs[CAMERA].shape
+        return self._runner((height, width)).run(inputs, wanted)
 
     def _runner(self, size: tuple[int, int]) -> PlanRunner:
         with self._lock:
@@ -147,8 +110,7 @@ def fingerprint(
 ) -> Fingerprint:
     """Return what a plan of this bundle depends on."""
     manifest = bundle.manifest
-    source = 'fp32' if precision == 'fp16' and 'fp16' not in bundle.precisions else precision
-    file = bundle.model_file(source).relative_to(bundle.path)
+    file = bundle.source_file(precision).relative_to(bundle.path)
     options = {
         'graph': GRAPH_VERSION,
         'builder': BUILDER_OPTIONS,

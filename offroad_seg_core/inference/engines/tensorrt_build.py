@@ -55,7 +55,10 @@ def build_plan(
     config = builder.create_builder_config()
     config.builder_optimization_level = BUILDER_OPTIONS['optimization_level']
     config.clear_flag(trt.BuilderFlag.TF32)
-    config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
+    for known in (timing_cache, b''):  # one of another GPU or version is refused
+        cache = config.create_timing_cache(known)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            break
     monitor = _make_monitor(trt, report)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)

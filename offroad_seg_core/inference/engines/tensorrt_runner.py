@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import logging
 import queue
 from typing import Any
@@ -46,18 +47,12 @@ class PlanRunner:
             )
         self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
 
-    def run(
-        self, image: NDArray[Any], outputs: tuple[str, ...], source: str
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         """Run one image.
 
         Args:
-            image: what the plan's input `source` takes, shape and type.
-            outputs: names of the outputs to copy back; the others stay on the GPU.
-            source: the input's name.
-
-        Returns:
-            Output name → array.
+            inputs: an array for each of the plan's inputs.
+            outputs: names of the outputs to copy back, in this order; the others stay on the GPU.
 
         Raises:
             EngineError: CUDA or TensorRT fails.
@@ -67,7 +62,7 @@ class PlanRunner:
         except queue.Empty:
             lane = _Lane(self._trt, self._cuda, self._engine)
         try:
-            return lane.run(image, outputs, source)
+            return lane.run(inputs, outputs)
         finally:
             self._idle.put(lane)
 
@@ -108,31 +103,31 @@ class _Lane:
             self.free()
             raise
 
-    def run(
-        self, image: NDArray[Any], outputs: tuple[str, ...], source: str
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         """See PlanRunner.run."""
-        np.copyto(self._buffers[source].host, image)
+        for name, array in inputs.items():
+            np.copyto(self._buffers[name].host, array)
         if outputs not in self._graphs:
-            self._enqueue(outputs, source)  # TensorRT sets up what a capture must not contain
+            self._enqueue(inputs, outputs)  # TensorRT sets up what a capture must not contain
             self._cuda.call('cudaStreamSynchronize', self._stream)
-            self._graphs[outputs] = self._capture(outputs, source)
+            self._graphs[outputs] = self._capture(inputs, outputs)
         graph = self._graphs[outputs]
         if graph is None:
-            self._enqueue(outputs, source)
+            self._enqueue(inputs, outputs)
         else:
             self._cuda.call('cudaGraphLaunch', graph, self._stream)
         self._cuda.call('cudaStreamSynchronize', self._stream)
-        return {name: self._buffers[name].host.copy() for name in outputs}
+        return [self._buffers[name].host.copy() for name in outputs]
 
-    def _enqueue(self, outputs: tuple[str, ...], source: str) -> None:
-        self._buffers[source].upload(self._stream)
+    def _enqueue(self, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+        for name in inputs:
+            self._buffers[name].upload(self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise EngineError('TensorRT could not run the engine; its message stands above')
         for name in outputs:
             self._buffers[name].download(self._stream)
 
-    def _capture(self, outputs: tuple[str, ...], source: str) -> Any:
+    def _capture(self, inputs: Iterable[str], outputs: Iterable[str]) -> Any:
         """Return the executable graph of one frame, or None where it cannot be captured."""
         cuda = self._cuda
         # Other threads may allocate meanwhile.
@@ -140,7 +135,7 @@ class _Lane:
         cuda.call('cudaStreamBeginCapture', self._stream, mode)
         try:
             try:
-                self._enqueue(outputs, source)
+                self._enqueue(inputs, outputs)
             finally:
                 graph = cuda.call('cudaStreamEndCapture', self._stream)
         except EngineError as error:

@@ -1,5 +1,6 @@
 """`engine: auto` takes the fastest, remembers it, and measures again when something changed."""
 
+from dataclasses import replace
 import json
 import logging
 import time
@@ -17,6 +18,7 @@ from offroad_seg_core.inference.engines import (
     selection,
 )
 from offroad_seg_core.inference.engines.selection import fastest
+from offroad_seg_core.inference.manifest import ModelFile
 
 
 @pytest.fixture(scope='module')
@@ -141,11 +143,13 @@ def test_threads_that_were_asked_for_are_kept(bundle, tmp_path):
     assert factory.asked == [('auto', 1)]
 
 
-def test_int8_takes_part_where_the_bundle_brings_it(bundle, settings, monkeypatch):
-    monkeypatch.setattr(Bundle, 'precisions', ('fp32', 'int8'))
+@pytest.mark.parametrize('is_checked', [True, False])
+def test_int8_takes_part_where_its_accuracy_was_checked(bundle, settings, is_checked):
+    int8 = ModelFile(precision='int8', file='model.onnx', is_checked=is_checked)
+    manifest = bundle.manifest.model_copy(update={'models': (*bundle.manifest.models, int8)})
     factory = Factory('openvino', lambda s: 0.001 if s.precision == 'int8' else 0.04)
-    engine = fastest({'openvino': factory}, bundle, settings)
-    assert engine.info.precision == 'int8'
+    engine = fastest({'openvino': factory}, replace(bundle, manifest=manifest), settings)
+    assert engine.info.precision == ('int8' if is_checked else 'fp32')
 
 
 def test_no_time_is_left_for_a_second_candidate(bundle, settings, monkeypatch):
