@@ -235,7 +235,7 @@ def training_step_s(rounds: int) -> float:
         started = time.perf_counter()
         with torch.autocast(device, torch.bfloat16, enabled=use_bf16):
             outputs = task.model(task.normalize(images))
-        loss = sum(task._loss_of(logits, target)['total'] for logits in outputs)
+        loss = sum(task._loss_of(logits, {'target': target})['total'] for logits in outputs)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

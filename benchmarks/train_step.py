@@ -122,7 +122,8 @@ def plain_block(num_steps: int) -> float:
         images, target = batch['image'].to(DEVICE), batch['target'].to(DEVICE).long()
         with torch.autocast(DEVICE, torch.bfloat16, enabled=use_bf16):
             outputs = task.model(task.normalize(images))
-        main, auxiliary = (task._loss_of(logits, target)['total'] for logits in outputs)
+        labels = {'target': target}
+        main, auxiliary = (task._loss_of(logits, labels)['total'] for logits in outputs)
         loss = main + task.config.loss.auxiliary_weight * auxiliary
         optimizer.zero_grad()
         loss.backward()

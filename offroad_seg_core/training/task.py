@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from typing import Any, cast
@@ -77,14 +77,8 @@ class SegmentationTask(lightning.LightningModule):
             cast(nn.Module, self.model.encoder).train(not frozen)
         step, part = self._last_part
         self._last_part = (self.global_step, part + 1 if step == self.global_step else 0)
-        outputs = self.model(self.normalize(batch['image']))
-        target = batch['target'].long()  # handed over as uint8
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        main, *auxiliary = (self._loss_of(logits, target) for logits in outputs)
-        total = main['total']
-        for terms in auxiliary:
-            total = total + self.config.loss.auxiliary_weight * terms['total']
-        self.terms = {name: value.item() for name, value in main.items()}
+        terms, total = self.compute_terms(batch)
+        self.terms = {name: value.item() for name, value in terms.items()}
         if not torch.isfinite(total):
             raise NonFiniteLossError(
                 f'the loss is {self.terms} at step {self.global_step}; lower '
@@ -97,7 +91,18 @@ class SegmentationTask(lightning.LightningModule):
         self.log('loss', total.detach(), prog_bar=True, logger=False)
         return total
 
-    def _loss_of(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def compute_terms(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the losses of the main logits by name, and what is minimised."""
+        outputs = self.model(self.normalize(batch['image']))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        main, *auxiliary = (self._loss_of(logits, batch) for logits in outputs)
+        total = main['total']
+        for terms in auxiliary:
+            total = total + self.config.loss.auxiliary_weight * terms['total']
+        return main, total
+
+    def _loss_of(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        target = batch['target'].long()  # handed over as uint8
         with torch.autocast(logits.device.type, enabled=False):
             return self.loss(upsample(logits, target.shape[-2:]), target)
 
@@ -112,13 +117,22 @@ class SegmentationTask(lightning.LightningModule):
         """Bound the gradients; Lightning's own way refuses fused optimizers."""
         if self.config.optimizer.max_grad_norm:
             nn.utils.clip_grad_norm_(
-                self.model.parameters(), self.config.optimizer.max_grad_norm, foreach=True
+                self.trained_parameters(), self.config.optimizer.max_grad_norm, foreach=True
             )
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the weights that are trained."""
+        return self.model.parameters()
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer over the weights that are trained, in groups."""
+        fused = self.config.precision != 'fp16'
+        return build_optimizer(self.model, self.config.optimizer, fused=fused)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its learning-rate schedule, both counted in steps."""
         settings = self.config.optimizer
-        optimizer = build_optimizer(self.model, settings, fused=self.config.precision != 'fp16')
+        optimizer = self.build_optimizer()
         factors: list[Callable[[int], float]] = [
             partial(learning_rate_factor, config=settings, part=group['part'])
             for group in optimizer.param_groups

@@ -38,9 +38,9 @@ def fail_in(monkeypatch, call, error):
     original = SegmentationTask._loss_of
     calls = []
 
-    def broken(self, logits, target):
+    def broken(self, logits, batch):
         calls.append(None)
-        terms = original(self, logits, target)
+        terms = original(self, logits, batch)
         if len(calls) == call + 1:
             if error is not None:
                 raise error

@@ -152,8 +152,8 @@ def test_overfits_two_frames(make_config):
 def test_a_loss_that_is_not_finite_stops_with_the_step(make_config, monkeypatch):
     original = SegmentationTask._loss_of
 
-    def broken(self, logits, target):
-        terms = original(self, logits, target)
+    def broken(self, logits, batch):
+        terms = original(self, logits, batch)
         if self.global_step == 1:
             terms['total'] = terms['total'] * float('nan')
         return terms
