@@ -18,7 +18,7 @@ install:  ## Make the full development environment in .venv (with PyTorch).
 	@$(INSTALL) .venv core replay ros train dev build --editable
 
 test: install  ## Run the tests: the core first, then everything over real DDS.
-	@$(DEV)/python -m pytest -q test/core test/training
+	@$(DEV)/python -m pytest -q -n auto --dist loadfile test/core test/training
 	@$(DEV)/python -m pytest -q test/ros test/packaging
 
 lint: install  ## Check style and types.
