@@ -24,6 +24,8 @@ from offroad_seg_core.inference.preprocess import Geometry, Preprocessor
 
 Key = tuple[int, int]  # (visit, index of the frame); no frame has the same visit twice
 
+SoftLabelsOf = Callable[[int, np.ndarray], np.ndarray]  # see ViewOptions
+
 # What else is drawn for a batch or a view; each has a stream of random numbers of its own.
 _CROP_STREAM = 1
 _MIX_STREAM = 2
@@ -49,7 +51,7 @@ class ViewOptions:
     strengths: np.ndarray | None = None
     copy_paste: Augmentation | None = None
     mix: MixConfig | None = None
-    soft_labels: Callable[[int, np.ndarray], np.ndarray] | None = None
+    soft_labels: SoftLabelsOf | None = None
 
 
 class BatchKeys(list[Key]):

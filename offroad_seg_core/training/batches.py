@@ -13,7 +13,12 @@ from torch.utils.data import DataLoader
 
 from offroad_seg_core.datasets.copy_paste.transform import CopyPaste
 from offroad_seg_core.datasets.frames import FrameSet
-from offroad_seg_core.datasets.loading import StepBatchSampler, TrainingViews, ViewOptions
+from offroad_seg_core.datasets.loading import (
+    SoftLabelsOf,
+    StepBatchSampler,
+    TrainingViews,
+    ViewOptions,
+)
 from offroad_seg_core.datasets.sampling import SamplingPlan, expected_draws, plan_sampling
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.training.config import TrainConfig
@@ -22,17 +27,25 @@ log = logging.getLogger(__name__)
 
 
 def create_training_loader(
-    config: TrainConfig, frames: FrameSet, spec: InputSpec, rank: int = 0
+    config: TrainConfig,
+    frames: FrameSet,
+    spec: InputSpec,
+    rank: int = 0,
+    soft_labels: SoftLabelsOf | None = None,
+    strengths: np.ndarray | None = None,
 ) -> tuple[DataLoader, StepBatchSampler]:
     """Return what yields the batch of every step, and the sampler that can begin at any step.
 
-    A batch holds ``image`` (N, H, W, 3) uint8 RGB and ``target`` (N, H, W) uint8.
+    A batch holds ``image`` (N, H, W, 3) uint8 RGB, ``target`` (N, H, W) uint8 and, if asked for,
+    ``soft`` (N, h, w, C) float16.
 
     Args:
         config: The run.
         frames: To train on; fill their cache before, so that all workers share it.
         spec: The network's input on the robot.
         rank: Number of this process among those that train together.
+        soft_labels: See ``ViewOptions``.
+        strengths: ``(N,)`` float, how strongly each frame is augmented; None: all alike.
 
     Raises:
         DatasetError: A label file cannot be read, sampling names an unknown class, or the
@@ -53,9 +66,10 @@ def create_training_loader(
     pasting = config.copy_paste
     options = ViewOptions(
         crop_scale_range=loader.crop_scale_range,
-        strengths=_strengths(plan, config.sampling.rare_strength),
+        strengths=_strengths(plan, config.sampling.rare_strength, strengths),
         copy_paste=None if pasting is None else CopyPaste.from_config(pasting, frames.taxonomy),
         mix=config.mix,
+        soft_labels=soft_labels,
     )
     views = TrainingViews(frames, loader.crop_size, spec, config.augment, config.seed, options)
     return DataLoader(
@@ -69,9 +83,13 @@ def create_training_loader(
     ), sampler
 
 
-def _strengths(plan: SamplingPlan, rare_strength: float) -> np.ndarray | None:
+def _strengths(
+    plan: SamplingPlan, rare_strength: float, wanted: np.ndarray | None
+) -> np.ndarray | None:
     """Return how strongly each frame is augmented."""
-    return None if plan.is_rare is None else np.where(plan.is_rare, rare_strength, 1.0)
+    if plan.is_rare is None:
+        return wanted
+    return np.where(plan.is_rare, rare_strength, 1.0) * (1.0 if wanted is None else wanted)
 
 
 def _worker_context() -> str | None:

@@ -14,6 +14,7 @@ from offroad_seg_core.datasets.augmentation import AugmentConfig, ViewsConfig
 from offroad_seg_core.datasets.augmentation.mixing import MixConfig
 from offroad_seg_core.datasets.copy_paste.transform import CopyPasteConfig
 from offroad_seg_core.datasets.sampling import SamplingConfig
+from offroad_seg_core.distillation.config import DistillationConfig
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.losses import LossConfig
 from offroad_seg_core.models import MODELS
@@ -112,6 +113,8 @@ class TrainConfig:
         augment: Random views.
         mix: Lays parts of views over each other; null for none.
         loss: What is minimised.
+        distillation: Teachers to learn from as well; null for none. Then it is also left out of
+            what is written, so that the hashes of earlier configurations stay.
         taxonomy: Name or YAML file of the classes.
         seed: Of the first weights, the order of frames and every augmentation.
         precision: ``auto`` computes in bfloat16 where the processor does so natively; ``fp16``,
@@ -139,6 +142,7 @@ class TrainConfig:
     augment: AugmentConfig = ViewsConfig()
     mix: MixConfig | None = None
     loss: LossConfig = LossConfig()
+    distillation: DistillationConfig | None = Field(default=None, exclude_if=lambda v: v is None)
     taxonomy: str = 'falcon10'
     seed: int = Field(default=1, ge=0)
     precision: Precision = 'auto'

@@ -24,6 +24,8 @@ from offroad_seg_core.datasets.analysis.class_weights import (
 )
 from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.datasets.loading import ValidationViews
+from offroad_seg_core.distillation.lesson import Lesson, prepare_lesson
+from offroad_seg_core.distillation.task import DistillationTask
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.memory import keep_freed_memory
@@ -67,7 +69,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
 
     Raises:
         ConfigError: The folder holds another run, or there is nothing to resume.
-        DatasetError, TaxonomyError, CheckpointError: As their names say.
+        DatasetError, TaxonomyError, CheckpointError, BundleError, BagError: As their names say.
         TrainingError: The loss is not finite, memory or disk are full, or this build of PyTorch
             does not know the GPU.
         TrainingInterruptedError: Ctrl-C; the state was saved.
@@ -85,14 +87,19 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
     last = _prepare_folder(config, resume, taxonomy, writes=trainer.is_global_zero)
     keep_freed_memory()
     _seed_everything(config.seed)
-    frames, validation = _frames(config, taxonomy)
+    labelled, validation = _frames(config, taxonomy)
+    lesson = _lesson(config, taxonomy, labelled, trainer)
+    frames = lesson.frames
     num_cached = frames.cache(config.loader.cache_gb)
     log.info('%d training frames, %d of them in memory', len(frames), num_cached)
-    task = _create_task(config, taxonomy, frames)
+    task = _create_task(config, taxonomy, labelled, lesson)
     if trainer.global_rank:  # the same first weights everywhere, but not the same dropout
         torch.manual_seed(config.seed + (trainer.global_rank << 32))
     spec = config.model.input_spec(task.input_multiple)
-    loader, sampler = create_training_loader(config, frames, spec, trainer.global_rank)
+    reader = lesson.reader(task.output_stride)
+    loader, sampler = create_training_loader(
+        config, frames, spec, trainer.global_rank, reader, lesson.strengths
+    )
     accumulate = config.optimizer.accumulate
     sampler.first_step = lambda: trainer.global_step * accumulate
     views = _validation_views(config, validation, spec)
@@ -139,7 +146,7 @@ def _prepare_folder(config: TrainConfig, resume: bool, taxonomy: Taxonomy, write
         raise ConfigError(f'{last}: nothing to resume; start the run without --resume')
     checkpoint = load_checkpoint(last)
     before, now = dump_config(checkpoint.config), dump_config(config)
-    changed = [key for key in now if now[key] != before[key]]
+    changed = [key for key in {**now, **before} if now.get(key) != before.get(key)]
     if changed:
         raise ConfigError(
             f'{last} is of a run with another configuration; these sections differ: '
@@ -165,6 +172,17 @@ def _frames(config: TrainConfig, taxonomy: Taxonomy) -> tuple[FrameSet, FrameSet
     return frames, config.dataset.frames('validation', taxonomy)
 
 
+def _lesson(
+    config: TrainConfig, taxonomy: Taxonomy, frames: FrameSet, trainer: lightning.Trainer
+) -> Lesson:
+    """Return the frames with what teachers say of them, where there are any."""
+    if config.distillation is None:
+        return Lesson(frames)
+    spec = config.model.input_spec(stride=1)
+    part = (trainer.global_rank, trainer.world_size)
+    return prepare_lesson(config.distillation, taxonomy, spec, frames, part)
+
+
 def _seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - for libraries; this code has its own generators
@@ -172,9 +190,14 @@ def _seed_everything(seed: int) -> None:
     cv2.setNumThreads(1)  # batches are prepared beside the training threads
 
 
-def _create_task(config: TrainConfig, taxonomy: Taxonomy, frames: FrameSet) -> SegmentationTask:
+def _create_task(
+    config: TrainConfig, taxonomy: Taxonomy, frames: FrameSet, lesson: Lesson
+) -> SegmentationTask:
     weights, shares = _class_balance(config, taxonomy, frames)
-    task = SegmentationTask(config, taxonomy.num_classes, weights, shares)
+    if config.distillation is None:
+        task = SegmentationTask(config, taxonomy.num_classes, weights, shares)
+    else:
+        task = DistillationTask(config, taxonomy.num_classes, weights, shares, lesson.classes)
     if config.model.weights is not None:
         load_encoder_weights(task.model, config.model.weights)
     if config.init_checkpoint is not None:

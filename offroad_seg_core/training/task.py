@@ -55,6 +55,7 @@ class SegmentationTask(lightning.LightningModule):
         self.loss = SegmentationLoss(config.loss, class_weights, class_shares)
         self.num_classes = num_classes
         self.input_multiple = cast(int, self.model.input_multiple)
+        self.output_stride = cast(int, self.model.stride)
         self.terms: dict[str, float] = {}
         self._last_part = (-1, 0)  # step, and which of its batches was seen last
         shape = (1, 3, 1, 1)
