@@ -125,7 +125,7 @@ def build_state_dict(bundle: Bundle, precision: str, size: tuple[int, int], outp
 
     model = build_model(bundle).eval().cuda()
     module = library.torch2trt(
-        model, [torch.zeros(1, 3, *size, device='cuda')], fp16_mode=precision == 'fp16',
+        model, [torch.zeros(1, 3, *size).cuda()], fp16_mode=precision == 'fp16',
         use_onnx=True,
     )  # fmt: skip
     if module.engine is None:  # it does not look at what the parser and the builder say
