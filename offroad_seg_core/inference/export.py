@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from offroad_seg_core.files import atomic_path
+from offroad_seg_core.inference.graph_names import IMAGES, LOGITS
 
 log = logging.getLogger(__name__)
 
 OPSET = 18
-INPUT_NAME, OUTPUT_NAME = 'images', 'logits'
 MIN_FP16_ELEMENTS = 4096  # smaller tensors (norms, biases) stay exact: they cost no space
 MAX_LOGIT_ERROR = 1e-3  # of the largest logit
 MIN_LABEL_AGREEMENT = 0.9999
@@ -70,7 +70,7 @@ def export_onnx(model: nn.Module, path: str | Path) -> Parity:
     round_weights(model)
     multiple = int(model.input_multiple)  # type: ignore[arg-type]
     with atomic_path(path) as temporary:
-        onnx.save(_store_as_fp16(_drop_zero_biases(_trace(model, multiple))), temporary)
+        onnx.save(store_as_fp16(_drop_zero_biases(_trace(model, multiple))), temporary)
         _check_weights(model, temporary)
         parity = compare(
             model, temporary, [(4 * multiple, 6 * multiple), (7 * multiple, 5 * multiple)]
@@ -130,10 +130,10 @@ def compare(model: nn.Module, path: str | Path, sizes: Sequence[tuple[int, int]]
     session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
     errors, magnitudes, agreements = [], [], []
     for index, size in enumerate(sizes):
-        images = _test_images(size, seed=index)
+        images = sample_images(size, seed=index)
         with torch.inference_mode():
             expected = model(images).numpy()
-        (got,) = session.run([OUTPUT_NAME], {INPUT_NAME: images.numpy()})
+        (got,) = session.run([LOGITS], {IMAGES: images.numpy()})
         errors.append(np.abs(got - expected).max())
         magnitudes.append(np.abs(expected).max())
         agreements.append(np.mean(got.argmax(1) == expected.argmax(1)))
@@ -145,7 +145,7 @@ def compare(model: nn.Module, path: str | Path, sizes: Sequence[tuple[int, int]]
     )
 
 
-def _test_images(size: tuple[int, int], seed: int) -> Tensor:
+def sample_images(size: tuple[int, int], seed: int) -> Tensor:
     """Return ``(2, 3, *size)``: white noise, and soft blobs over a gradient as in a picture."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, 3, *size, generator=generator)
@@ -170,8 +170,8 @@ def _trace(model: nn.Module, multiple: int) -> onnx.ModelProto:
         dynamo=True,
         opset_version=OPSET,
         dynamic_shapes={'images': shapes},
-        input_names=[INPUT_NAME],
-        output_names=[OUTPUT_NAME],
+        input_names=[IMAGES],
+        output_names=[LOGITS],
         optimize=False,
         verbose=False,
     )
@@ -197,7 +197,7 @@ def _drop_zero_biases(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _store_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+def store_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert large float32 initializers to float16, each followed by a cast back."""
     graph = model.graph
     casts, renamed = [], {}
