@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from offroad_seg_core.datasets.label_source import find_mapping
@@ -74,10 +75,8 @@ class Teacher:
         full = upsample(torch.from_numpy(logits).unsqueeze(0), geometry.network_size)
         height, width = geometry.content_size
         probs = full[..., :height, :width].softmax(dim=1)
-        probs = functional.interpolate(
-            probs, size, mode='bilinear', align_corners=False, antialias=True
-        )
-        return np.tensordot(self._sums, probs[0].numpy(), axes=1)
+        resized = _resized(probs, size)
+        return np.tensordot(self._sums, resized[0].numpy(), axes=1)
 
     def _cooled_logits(self, images: np.ndarray) -> np.ndarray:
         return self.network.logits(images) / self.config.temperature
@@ -91,6 +90,13 @@ class Teacher:
             'tta': self.config.tta,
             'class_ids': self.goals.tolist(),
         }
+
+
+def _resized(probs: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``(1, C, h, w)`` probabilities; a larger pixel has the mean of what it covers."""
+    if size[0] <= probs.shape[2] and size[1] <= probs.shape[3]:
+        return functional.interpolate(probs, size, mode='area')
+    return upsample(probs, size)
 
 
 class Ensemble:
