@@ -50,6 +50,8 @@ class EngineInfo:
     version: str
     num_classes: int
     """Channels of the logits; 0 where the model does not tell before it ran."""
+    gives_labels: bool = False
+    """Whether the engine is a LabelEngine for this bundle."""
 
     def __str__(self) -> str:
         return f'{self.name} {self.version} {self.precision} on {self.device}'
@@ -69,7 +71,7 @@ class EngineOutput:
     @classmethod
     def of(cls, kind: str, arrays: Sequence[NDArray]) -> EngineOutput:
         """Sort a graph's outputs by what the bundle says they are (OutputSpec.kind)."""
-        if kind == 'logits':
+        if kind != 'labels':
             return cls(logits=arrays[0])
         confidence = arrays[1] if len(arrays) > 1 else None
         return cls(label_map=arrays[0].astype(np.uint8, copy=False), confidence=confidence)
@@ -93,7 +95,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class LabelEngine(Engine, Protocol):
-    """An engine whose graph also holds the argmax, so that no logits need to be copied."""
+    """An engine whose graph also holds the label head; its `info.gives_labels` is true."""
 
     def run_labels(self, images: NDArray[np.uint8], head: HeadInputs) -> EngineOutput:
         """Run as `run` does; return labels and confidence, see inference/label_head.py.

@@ -31,7 +31,8 @@ class GraphEngine:
         self._ends_in_labels = outputs.kind == 'labels'
         self._own_outputs = (LABEL_MAP, CONFIDENCE)[: 1 + outputs.has_confidence]
         num_classes = 0 if self._ends_in_labels else outputs.num_classes
-        self.info = EngineInfo(library, precision, gpu, version, num_classes)
+        gives_labels = not self._ends_in_labels
+        self.info = EngineInfo(library, precision, gpu, version, num_classes, gives_labels)
         self._is_closed = False
         self._neutral: dict[str, NDArray[Any]] = {}
         if not self._ends_in_labels:

@@ -16,6 +16,8 @@ from offroad_seg_core.inference.engines.base import (
     EngineSettings,
     EngineUnavailableError,
 )
+from offroad_seg_core.inference.graph_names import CONFIDENCE, LABEL_MAP, LOGIT_BIAS, TEMPERATURE
+from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.inference.preprocess import Normalizer
 
 
@@ -32,15 +34,22 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry('session.force_spinning_stop', '1')
         file = bundle.model_file(settings.precision)
         session = open_session(str(file), options, ['CPUExecutionProvider'])
-        self._kind = bundle.manifest.outputs.kind
-        channels = session.get_outputs()[0].shape[1] if self._kind == 'logits' else 0
+        outputs = bundle.manifest.outputs
+        self._kind = outputs.kind
+        channels = session.get_outputs()[0].shape[1] if self._kind != 'labels' else 0
         self.info = EngineInfo(
             'onnxruntime',
             settings.precision,
             'cpu',
             onnxruntime.__version__,
             channels if isinstance(channels, int) else 0,
+            gives_labels=self._kind == 'fused',
         )
+        names = [value.name for value in session.get_outputs()]
+        self._own_outputs = names if self._kind == 'labels' else names[:1]
+        self._neutral = HeadInputs.of_classes(outputs.num_classes, range(outputs.num_classes))
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.add_run_config_entry('only_execute_path_to_fetches', '1')
         spec = bundle.manifest.input
         self._normalize = Normalizer(spec.mean, spec.std)
         self._input_name = session.get_inputs()[0].name
@@ -48,10 +57,22 @@ class OnnxRuntimeEngine:
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See Engine.run."""
+        return EngineOutput.of(self._kind, self._run(images, self._own_outputs, self._neutral))
+
+    def run_labels(self, images: NDArray[np.uint8], head: HeadInputs) -> EngineOutput:
+        """See LabelEngine.run_labels."""
+        return EngineOutput.of('labels', self._run(images, [LABEL_MAP, CONFIDENCE], head))
+
+    def _run(
+        self, images: NDArray[np.uint8], outputs: list[str], head: HeadInputs
+    ) -> list[NDArray[Any]]:
         if self._session is None:
             raise EngineError('the engine was closed')
-        outputs = run_session(self._session, None, {self._input_name: self._normalize(images)})
-        return EngineOutput.of(self._kind, outputs)
+        inputs: dict[str, NDArray[Any]] = {self._input_name: self._normalize(images)}
+        if self.info.gives_labels:
+            inputs[LOGIT_BIAS] = head.logit_bias
+            inputs[TEMPERATURE] = np.array(head.temperature, np.float32)
+        return run_session(self._session, outputs, inputs, self._run_options)
 
     def close(self) -> None:
         """See Engine.close."""
@@ -100,11 +121,14 @@ def open_session(model: str | bytes, options: Any, providers: Sequence[Any]) -> 
 
 
 def run_session(
-    session: Any, outputs: Sequence[str] | None, inputs: dict[str, NDArray[Any]]
+    session: Any,
+    outputs: Sequence[str] | None,
+    inputs: dict[str, NDArray[Any]],
+    run_options: Any = None,
 ) -> list[NDArray[Any]]:
     """Run a session; EngineError says what failed. Without names all outputs are computed."""
     try:
-        return session.run(outputs, inputs)
+        return session.run(outputs, inputs, run_options)
     except Exception as error:  # the binding raises a dozen unrelated types
         shapes = [array.shape for array in inputs.values()]
         raise EngineError(f'ONNX Runtime failed on {shapes}: {error}') from error

@@ -16,6 +16,8 @@ from offroad_seg_core.inference.engines.base import (
     EngineUnavailableError,
 )
 from offroad_seg_core.inference.engines.signal_stack import own_signal_stack
+from offroad_seg_core.inference.graph_names import CONFIDENCE, LABEL_MAP, LOGITS
+from offroad_seg_core.inference.head import HeadInputs
 
 MAX_SHAPES = 8
 """Compiled input shapes that are kept; test-time augmentation uses up to three."""
@@ -46,16 +48,21 @@ class OpenVinoEngine:
             model = self._core.read_model(file)
         except RuntimeError as error:
             raise EngineError(f'OpenVINO cannot read {file}: {error}') from error
-        self._kind = bundle.manifest.outputs.kind
+        outputs = bundle.manifest.outputs
+        self._kind = outputs.kind
         channels = model.output(0).get_partial_shape()[1]
         self.info = EngineInfo(
             'openvino',
             precision,
             'cpu',
             openvino.__version__.split('-')[0],
-            channels.get_length() if self._kind == 'logits' and channels.is_static else 0,
+            channels.get_length() if self._kind != 'labels' and channels.is_static else 0,
+            gives_labels=self._kind == 'fused',
         )
-        self._model = _with_normalization(openvino, model, bundle)
+        model = _with_normalization(openvino, model, bundle)
+        self._model, self._label_model = model, None
+        if self._kind == 'fused':
+            self._model, self._label_model = _parted(openvino, model)
         self._config = {
             'PERFORMANCE_HINT': 'LATENCY',
             # What is not quantised: int8 alone leaves a tenth of the time to float32.
@@ -64,43 +71,61 @@ class OpenVinoEngine:
         }
         self._requests: dict[tuple[int, ...], Any] = {}
 
-    @own_signal_stack()
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See Engine.run. A new input shape is compiled once (about a second)."""
+        return EngineOutput.of(self._kind, self._run(self._model, [images]))
+
+    def run_labels(self, images: NDArray[np.uint8], head: HeadInputs) -> EngineOutput:
+        """See LabelEngine.run_labels. It is compiled apart from what gives logits."""
+        temperature = np.array(head.temperature, np.float32)
+        inputs: list[NDArray[Any]] = [images, head.logit_bias, temperature]
+        return EngineOutput.of('labels', self._run(self._label_model, inputs))
+
+    @own_signal_stack()
+    def _run(self, model: Any, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         if self._core is None:
             raise EngineError('the engine was closed')
+        shape = inputs[0].shape
         try:
-            request = self._requests.get(images.shape) or self._compile(images.shape)
-            request.infer({0: images}, share_inputs=True)
+            key = (len(inputs), *shape)
+            request = self._requests.get(key) or self._compile(model, key)
+            request.infer(dict(enumerate(inputs)), share_inputs=True)
         except RuntimeError as error:
-            raise EngineError(f'OpenVINO failed on {images.shape}: {error}') from error
-        outputs = [request.get_output_tensor(i).data for i in range(len(self._model.outputs))]
-        return EngineOutput.of(self._kind, outputs)
+            raise EngineError(f'OpenVINO failed on {shape}: {error}') from error
+        return [request.get_output_tensor(i).data for i in range(len(model.outputs))]
 
-    def _compile(self, shape: tuple[int, ...]) -> Any:
+    def _compile(self, model: Any, key: tuple[int, ...]) -> Any:
         if len(self._requests) >= MAX_SHAPES:
             self._requests.pop(next(iter(self._requests)))
-        model = self._model.clone()
-        model.reshape(list(shape))
+        model = model.clone()
+        model.reshape({0: list(key[1:])})
         request = self._core.compile_model(model, 'CPU', self._config).create_infer_request()
-        self._requests[shape] = request
+        self._requests[key] = request
         return request
 
     @own_signal_stack()
     def close(self) -> None:
         """See Engine.close."""
         self._requests.clear()
-        self._core = self._model = None
+        self._core = self._model = self._label_model = None
+
+
+def _parted(openvino: Any, model: Any) -> tuple[Any, Any]:
+    """Return what gives the logits, and what gives labels and confidence."""
+    images, *head = (value.get_node() for value in model.inputs)
+    logits, *labels = (model.output(name).get_node() for name in (LOGITS, LABEL_MAP, CONFIDENCE))
+    return openvino.Model([logits], [images]), openvino.Model(labels, [images, *head])
 
 
 def _with_normalization(openvino: Any, model: Any, bundle: Bundle) -> Any:
     spec = bundle.manifest.input
     steps = openvino.preprocess.PrePostProcessor(model)
-    steps.input().tensor().set_element_type(openvino.Type.u8)
-    steps.input().tensor().set_layout(openvino.Layout('NHWC'))
-    steps.input().model().set_layout(openvino.Layout('NCHW'))
-    steps.input().preprocess().convert_element_type(openvino.Type.f32)
-    steps.input().preprocess().mean(list(spec.mean)).scale(list(spec.std))
-    if bundle.manifest.outputs.kind == 'logits':
-        steps.output().tensor().set_element_type(openvino.Type.f32)
+    images = steps.input(0)
+    images.tensor().set_element_type(openvino.Type.u8)
+    images.tensor().set_layout(openvino.Layout('NHWC'))
+    images.model().set_layout(openvino.Layout('NCHW'))
+    images.preprocess().convert_element_type(openvino.Type.f32)
+    images.preprocess().mean(list(spec.mean)).scale(list(spec.std))
+    if bundle.manifest.outputs.kind != 'labels':
+        steps.output(0).tensor().set_element_type(openvino.Type.f32)
     return steps.build()

@@ -79,7 +79,7 @@ def build_model(bundle: Bundle) -> Any:
     from offroad_seg_core.models import create_model
 
     architecture = bundle.manifest.architecture
-    if architecture is None or bundle.manifest.outputs.kind != 'logits':
+    if architecture is None or bundle.manifest.outputs.kind == 'labels':
         raise EngineError(
             f'{bundle.path}: the manifest names no architecture that ends in logits, so '
             'PyTorch cannot rebuild the model; fix: choose engine onnxruntime or openvino'
