@@ -79,6 +79,7 @@ class UnlabelledConfig:
 
     Attributes:
         path: A folder of pictures, or a rosbag2 bag.
+        pattern: Of a folder: which of its pictures, see ``Pattern``.
         topics: Of a bag: its cameras' topics; empty for all.
         every: Of a bag: of each topic, one of so many pictures.
         confidence: Pixels of which the teachers are at least so sure have labels; all others are
@@ -89,6 +90,7 @@ class UnlabelledConfig:
     """
 
     path: Path
+    pattern: str = '**/*'
     topics: tuple[str, ...] = ()
     every: int = Field(default=1, ge=1)
     confidence: float = Field(default=0.9, ge=0, le=1)

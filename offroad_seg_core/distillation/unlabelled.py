@@ -48,10 +48,13 @@ def find_pictures(config: UnlabelledConfig, folder: Path) -> list[Path]:
     pictures = (
         _unpack(config, folder)
         if _is_bag(path)
-        else [path / name for name, _ in Pattern('**/*').find(path)]
+        else [path / name for name, _ in Pattern(config.pattern).find(path)]
     )
     if not pictures:
-        raise DatasetError(f'{path}: no pictures; expected some for distillation.unlabelled')
+        raise DatasetError(
+            f'{path}: no pictures fit {config.pattern!r}; expected some for '
+            'distillation.unlabelled'
+        )
     return pictures
 
 

@@ -161,3 +161,8 @@ class TrainConfig:
     def folder(self) -> Path:
         """Where this run's files are written."""
         return self.output / self.name
+
+    def validated(self, num_frames: int) -> range:
+        """Return which of so many frames a validation takes."""
+        bound = self.max_validation_frames or num_frames
+        return range(0, num_frames, -(-num_frames // bound))

@@ -232,10 +232,7 @@ def _class_balance(
 
 
 def _validation_views(config: TrainConfig, frames: FrameSet, spec: InputSpec) -> Subset:
-    views = ValidationViews(frames, spec)
-    bound = config.max_validation_frames or len(views)
-    step = -(-len(views) // bound)
-    return Subset(views, range(0, len(views), step))
+    return Subset(ValidationViews(frames, spec), config.validated(len(frames)))
 
 
 def _part(views: Subset, trainer: lightning.Trainer) -> DataLoader:

@@ -95,6 +95,8 @@ class TestPictures:
         found = find_pictures(UnlabelledConfig(pictures[0].parent), tmp_path / 'out')
         assert found == pictures
         assert not (tmp_path / 'out').exists()
+        some = UnlabelledConfig(pictures[0].parent, pattern='{b,d}.png')
+        assert find_pictures(some, tmp_path / 'out') == pictures[1::2]
 
     def test_there_must_be_some(self, tmp_path):
         with pytest.raises(DatasetError, match='nowhere: no such folder or bag'):
