@@ -40,15 +40,11 @@ def export_checkpoint(
         BundleError: The folder is something else.
     """
     settings = checkpoint.config.model
-    architecture = {
-        'name': settings.name,
-        'kwargs': {
-            'num_classes': checkpoint.taxonomy.num_classes,
-            **settings.options,
-            'auxiliary': False,
-        },
-    }
-    model = create_model(settings.name, **architecture['kwargs'])  # type: ignore[arg-type]
+    kwargs = {'num_classes': checkpoint.taxonomy.num_classes, **settings.options}
+    if getattr(checkpoint.build(), 'auxiliary_head', None) is not None:  # for training alone
+        kwargs['auxiliary'] = False
+    architecture = {'name': settings.name, 'kwargs': kwargs}
+    model = create_model(settings.name, **kwargs)
     model.load_state_dict({name: checkpoint.weights[name] for name in model.state_dict()})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / MODEL_FILE
@@ -79,7 +75,7 @@ def _input_spec(
     settings = checkpoint.config.model
     return {
         'size': list(input_size or settings.input_size),
-        'resize': 'letterbox',
+        'resize': settings.resize,
         'color_order': 'rgb',
         'mean': list(settings.mean),
         'std': list(settings.std),
