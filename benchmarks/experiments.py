@@ -25,6 +25,7 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.config import TrainConfig
+from offroad_seg_core.training.trials import without_variation
 
 RESULTS = ROOT / 'benchmarks' / 'results' / 'runs'
 
@@ -75,6 +76,8 @@ def load(run: Run) -> dict[str, Any] | None:
     kept, expected = result['config'], run.settings
     if expected.precision == 'auto':  # what it became depends on the machine
         kept = {**kept, 'precision': 'auto'}
+    if expected.overfit_frames:
+        expected = without_variation(expected)  # as training does
     if load_config(TrainConfig, kept) != expected:
         raise ValueError(f'{run.path}: is of another configuration; delete it to train it again')
     return result
