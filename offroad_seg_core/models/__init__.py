@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from offroad_seg_core.models.channels import ChannelPlan, resize_channels
 from offroad_seg_core.models.ddrnet import ddrnet23, ddrnet23_slim
 from offroad_seg_core.models.light_fpn import LightFPN
 from offroad_seg_core.models.normalization import Norm, replace_batch_norm
@@ -25,7 +26,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def create_model(
-    name: str, num_classes: int, *, norm: Norm = 'batch', **options: Any
+    name: str,
+    num_classes: int,
+    *,
+    norm: Norm = 'batch',
+    channels: ChannelPlan | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Build a model with fresh weights.
 
@@ -33,15 +39,18 @@ def create_model(
         name: A key of ``MODELS``.
         num_classes: Channels of the logits.
         norm: What stands in the place of batch norms; see ``replace_batch_norm``.
+        channels: Of a pruned network, see ``resize_channels``; None for the full one.
         options: What the builder accepts, e.g. ``auxiliary=False``.
 
     Raises:
-        ValueError: No model of that name, or it does not know an option.
+        ValueError: No model of that name, it does not know an option, or the channels are not
+            its own.
     """
     if name not in MODELS:
         raise ValueError(f'no model is named {name!r}; expected one of {", ".join(MODELS)}')
     try:
-        return replace_batch_norm(MODELS[name](num_classes, **options), norm)
+        model = replace_batch_norm(MODELS[name](num_classes, **options), norm)
+        return resize_channels(model, channels or {})
     except TypeError as error:
         if 'keyword argument' not in str(error):
             raise
