@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +14,9 @@ import numpy as np
 from offroad_seg_core.files import atomic_path
 
 _MILLISECOND = Fraction(1, 1000)
-# A size:quality trade that keeps fine ground texture; x264's scale is 0 (lossless) to 51.
-_QUALITY = {'crf': '22', 'preset': 'veryfast'}
+# A size:quality trade that keeps fine ground texture; x264's scale is 0 (lossless) to 51. Without
+# frames that lean on later ones, videos can be joined at any time.
+_QUALITY = {'crf': '22', 'preset': 'veryfast', 'bf': '0'}
 
 
 class VideoWriter:
@@ -75,3 +76,33 @@ def open_video(path: str | Path, size: tuple[int, int]) -> Iterator[VideoWriter]
         writer = VideoWriter(container, size)
         yield writer
         writer.finish()
+
+
+def join_videos(path: str | Path, pieces: Sequence[tuple[float, Path]]) -> None:
+    """Put videos of open_video behind one another without encoding them again.
+
+    Args:
+        path: The file to make, ``.mp4``.
+        pieces: (when it begins in the whole, s; file), in the order of time. Of another size than
+            the first one, players show as they like.
+    """
+    with (
+        atomic_path(path) as temporary,
+        av.open(
+            str(temporary), 'w', format='mp4', options={'movflags': '+faststart'}
+        ) as container,
+    ):
+        output: Any = None
+        last = -1
+        for begin_s, piece in pieces:
+            with av.open(str(piece)) as source:
+                stream = source.streams.video[0]
+                if output is None:
+                    output = container.add_stream_from_template(stream)
+                for packet in source.demux(stream):
+                    if packet.pts is None:  # the end
+                        continue
+                    shift = round(begin_s / packet.time_base)
+                    last = packet.pts = packet.dts = max(packet.pts + shift, last + 1)
+                    packet.stream = output
+                    container.mux(packet)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-import json
 
 from rclpy.node import Node
 from std_msgs.msg import String
 
 from offroad_seg_core.inference.segmenter import Segmenter
-from offroad_seg_core.taxonomy import IGNORE_INDEX, UNKNOWN_COST
+from offroad_seg_core.label_names import label_names_json
 from offroad_seg_ros.transport import LATCHED_QOS
 
 
@@ -39,7 +38,9 @@ class LabelTopics:
 
     def publish(self, segmenter: Segmenter) -> None:
         """Publish the taxonomy with this robot's costs; late subscribers get it too."""
-        self._names.publish(String(data=label_names_json(segmenter)))
+        taxonomy = segmenter.bundle.taxonomy
+        costs = taxonomy.cost_table(segmenter.options.cost_overrides)
+        self._names.publish(String(data=label_names_json(taxonomy, costs)))
         if self._info is None:
             return
         message = self._vision.LabelInfo()
@@ -47,7 +48,7 @@ class LabelTopics:
         message.threshold = float(segmenter.options.confidence_threshold)
         message.class_map = [
             self._vision.VisionClass(class_id=entry.id, class_name=entry.name)
-            for entry in segmenter.bundle.taxonomy.classes
+            for entry in taxonomy.classes
         ]
         self._info.publish(message)
 
@@ -56,19 +57,3 @@ class LabelTopics:
         for publisher in (self._names, self._info):
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
-
-
-def label_names_json(segmenter: Segmenter) -> str:
-    """Return taxonomy, ids, names, colours (#rrggbb) and costs, parallel lists in JSON."""
-    taxonomy = segmenter.bundle.taxonomy
-    costs = taxonomy.cost_table(segmenter.options.cost_overrides)
-    content = {
-        'taxonomy': taxonomy.name,
-        'ids': [entry.id for entry in taxonomy.classes],
-        'names': list(taxonomy.names),
-        'colors': ['#' + bytes(entry.color_rgb).hex() for entry in taxonomy.classes],
-        'costs': [int(costs[entry.id]) for entry in taxonomy.classes],
-        'unlabeled_id': IGNORE_INDEX,
-        'unknown_cost': UNKNOWN_COST,
-    }
-    return json.dumps(content)

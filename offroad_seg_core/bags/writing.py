@@ -119,9 +119,17 @@ class MessageBag:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:
-            self._bag.close()
+            self.close()
         else:
-            self._bag.discard()
+            self.discard()
+
+    def close(self) -> None:
+        """Complete the bag."""
+        self._bag.close()
+
+    def discard(self) -> None:
+        """Leave no bag."""
+        self._bag.discard()
 
     def set_custom_data(self, key: str, value: str) -> None:
         """Store a text in the bag's metadata."""

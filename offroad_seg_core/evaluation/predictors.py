@@ -86,7 +86,8 @@ class SegmenterPredictor:
     ) -> Prediction:
         """Segment one frame, see Predictor; EngineError if the engine fails."""
         del maps
-        view = self._views.get(frame.camera, UPRIGHT)
+        # Of several drives, the camera has the drive's name before its own.
+        view = self._views.get(frame.camera.rpartition('/')[2], UPRIGHT)
         result = self._segmenter.segment(
             image.pixels, image.color_order, view, want_confidence=True
         )

@@ -54,18 +54,20 @@ def refuse_unknown_labels(label_map: np.ndarray, target: np.ndarray, num_classes
             refuse_unknown(name, count_values(flat, unknown), num_classes)
 
 
-def count_values(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def count_values(values: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Return how often each value occurs where ``mask`` is not 0, (256,) int64.
 
     Args:
         values: uint8, any shape.
-        mask: uint8, the same shape.
+        mask: uint8, the same shape; None: everywhere.
     """
-    flat, chosen = (np.ascontiguousarray(array).reshape(1, -1) for array in (values, mask))
+    flat = np.ascontiguousarray(values).reshape(1, -1)
+    chosen = None if mask is None else np.ascontiguousarray(mask).reshape(1, -1)
     counts = np.zeros(256, np.float64)
     for left in range(0, flat.size, _PART_PX):
         part = slice(left, left + _PART_PX)
-        counts += cv2.calcHist([flat[:, part]], [0], chosen[:, part], [256], [0, 256]).ravel()
+        where = None if chosen is None else chosen[:, part]
+        counts += cv2.calcHist([flat[:, part]], [0], where, [256], [0, 256]).ravel()
     return counts.astype(np.int64)
 
 

@@ -33,6 +33,8 @@ class BagFrames:
         BagError: It cannot be read, has no camera or lacks a topic, or its cameras have no frame.
 
     Attributes:
+        path: As given.
+        types: Topic -> type of the whole bag.
         num_frames: Messages of the cameras.
         num_parts: See ``Source``.
         cameras: Topic -> camera.
@@ -41,7 +43,7 @@ class BagFrames:
     """
 
     def __init__(self, path: str | Path, topics: Sequence[str] = ()) -> None:
-        self._path = Path(path)
+        self.path = Path(path)
         with open_bag(path) as bag:
             self.cameras = choose_cameras(bag, topics)
             counts = _counts(bag, self.cameras)
@@ -71,7 +73,7 @@ class BagFrames:
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame), see ``Source``."""
         part = first_part
-        with open_bag(self._path) as bag:
+        with open_bag(self.path) as bag:
             wanted = [entry for entry in bag.connections if entry.topic in self.cameras]
             start_ns = self.part_start_ns(first_part)
             for entry, time_ns, data in bag.messages(wanted, start_ns):
@@ -96,13 +98,13 @@ class BagFrames:
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         topics = {topic: camera.name for topic, camera in self.cameras.items()}
-        return {'kind': 'bag', 'files': file_identity(self._path), 'topics': topics}
+        return {'kind': 'bag', 'files': file_identity(self.path), 'topics': topics}
 
     def description(self) -> dict[str, Any]:
         """Return what people want to know of the bag."""
         return {
             'kind': 'bag',
-            'path': str(self._path),
+            'path': str(self.path),
             'start_ns': self.start_ns,
             'duration_s': (self._end_ns - self.start_ns) / 1e9,
             'cameras': {

@@ -56,6 +56,9 @@ class DatasetFrames:
                 ),
             )
 
+    def part_start_ns(self, part: int) -> None:
+        """Return None: nothing else lies beside these frames in time."""
+
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         digest = hashlib.sha256()

@@ -45,21 +45,52 @@ class Frame:
     maps: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
 
+class UniqueNames:
+    """Names of frames by their stamps; a stamp that repeats gets the time of recording too."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, int]] = set()
+        self._prefix = ''
+
+    def within(self, source: str) -> UniqueNames:
+        """Return the names of one of several sources, whose cameras it names without it."""
+        part = UniqueNames()
+        part._seen, part._prefix = self._seen, f'{source}/'
+        return part
+
+    def name(self, camera: str, stamp_ns: int, time_ns: int) -> str:
+        """Return the name of the next frame."""
+        key = self._prefix + camera, stamp_ns
+        is_new = key not in self._seen and stamp_ns > 0
+        self._seen.add(key)
+        return str(stamp_ns) if is_new else f'{stamp_ns}_{time_ns}'
+
+
 class Source(Protocol):
     """Frames in a fixed order.
 
     Attributes:
         num_frames: How many to expect; 0 if that is not known.
         num_parts: Parts, each of about FRAMES_A_PART frames.
-        notes: What could not be read, as sentences; complete after the last frame.
     """
 
     num_frames: int
     num_parts: int
-    notes: Sequence[str]
 
-    def frames(self, first_part: int = 0) -> Iterator[tuple[int, Frame]]:
-        """Yield (part, frame) in the order of parts, from the first frame of a part on."""
+    @property
+    def notes(self) -> Sequence[str]:
+        """What could not be read, as sentences; complete after the last frame."""
+
+    def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
+        """Yield (part, frame) in the order of parts, from the first frame of a part on.
+
+        Args:
+            first_part: Where to begin.
+            names: Knows the frames of the parts before.
+        """
+
+    def part_start_ns(self, part: int) -> int | None:
+        """Return the time of recording at which a part begins, if parts have such times."""
 
     def identity(self) -> dict[str, Any]:
         """Return plain data that differ when the frames may differ."""
@@ -72,17 +103,3 @@ def file_identity(path: Path) -> list[Any]:
     """Return name, size and time of a file, or of every file directly in a folder."""
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
-
-
-class UniqueNames:
-    """Names of frames by their stamps; a stamp that repeats gets the time of recording too."""
-
-    def __init__(self) -> None:
-        self._seen: set[tuple[str, int]] = set()
-
-    def name(self, camera: str, stamp_ns: int, time_ns: int) -> str:
-        """Return the name of the next frame."""
-        key = camera, stamp_ns
-        is_new = key not in self._seen and stamp_ns > 0
-        self._seen.add(key)
-        return str(stamp_ns) if is_new else f'{stamp_ns}_{time_ns}'

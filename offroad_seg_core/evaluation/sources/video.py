@@ -67,6 +67,9 @@ class VideoFrames:
         except FFmpegError as error:
             self.notes.append(f'{self._path}: damaged after {index + 1} frames: {error}')
 
+    def part_start_ns(self, part: int) -> None:
+        """Return None: nothing else lies beside these frames in time."""
+
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         return {'kind': 'video', 'files': file_identity(self._path)}

@@ -1,0 +1,162 @@
+"""From what a person names to sources of frames and of truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from offroad_seg_core.bags.camera_topics import find_cameras
+from offroad_seg_core.bags.reading import contents, open_bag
+from offroad_seg_core.datasets.label_source import create_reader
+from offroad_seg_core.datasets.masks import MaskFormat, MaskReader
+from offroad_seg_core.evaluation.recorded_labels import (
+    LabelFolder,
+    LabelSource,
+    LabelTopics,
+    check_topics,
+    output_topics,
+    truth_topics,
+)
+from offroad_seg_core.evaluation.sources.bag import BagFrames
+from offroad_seg_core.evaluation.sources.frame import CONFIDENCE, LABEL_MAP, Source, SourceError
+from offroad_seg_core.evaluation.sources.pictures import PictureFrames
+from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
+
+BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
+AUTO, NONE = 'auto', 'none'
+TRUTH_TAXONOMY_KEY = 'ground_truth_taxonomy'
+"""Custom data of a bag: the taxonomy of its exact labels."""
+
+
+@dataclass(frozen=True)
+class TruthOptions:
+    """Where the truth is, and what its ids mean.
+
+    Attributes:
+        place: ``auto`` (label topics below `<camera>/ground_truth` of the bag itself), ``none``,
+            a bag, or a folder of label files.
+        topics: Camera -> topic of a bag, where it is not found by its name.
+        taxonomy: Name or file; empty: what the bag says, else the model's own.
+        mapping: From there to the model's classes, see ``find_mapping``.
+        format: What label files store, see MaskFormat.
+    """
+
+    place: str = AUTO
+    topics: Mapping[str, str] | None = None
+    taxonomy: str = ''
+    mapping: str | None = None
+    format: str = 'class_ids'
+
+
+def is_bag(path: Path) -> bool:
+    """Tell whether a path looks like a bag."""
+    if path.is_dir():
+        files = [file.name for file in path.iterdir()]
+        return 'metadata.yaml' in files or any(name.endswith(BAG_SUFFIXES) for name in files)
+    return path.name.endswith(BAG_SUFFIXES)
+
+
+def open_frames(path: str | Path, topics: Sequence[str] = ()) -> Source:
+    """Return the frames of a bag, a folder of pictures or a video.
+
+    Raises:
+        ValueError: There is none of these, or nothing in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SourceError(f'{path}: not there; fix: give a bag, a folder of pictures or a video')
+    if is_bag(path):
+        return BagFrames(path, topics)
+    if topics:
+        raise SourceError(f'{path}: got --topics, but it is no bag; fix: leave them out')
+    if path.is_dir():
+        return PictureFrames(path)
+    from offroad_seg_core.evaluation.sources.video import VideoFrames  # needs PyAV
+
+    return VideoFrames(path)
+
+
+def find_truth(frames: Source, classes: Taxonomy, options: TruthOptions) -> LabelSource | None:
+    """Return the truth of frames, None if there is none and it was not asked for.
+
+    Raises:
+        ValueError: The place holds no labels, or their classes do not fit.
+    """
+    is_auto = options.place == AUTO
+    if options.place == NONE or (is_auto and not isinstance(frames, BagFrames)):
+        return None
+    if not is_auto and not is_bag(Path(options.place)):
+        reader = _reader(options.taxonomy, classes, options)
+        return LabelFolder(options.place, reader.read)
+    if is_auto:
+        assert isinstance(frames, BagFrames)
+        topics = dict(options.topics or truth_topics(frames.types, frames.cameras))
+        if not topics:
+            return None
+        return _label_topics(frames.path, topics, classes, options, beside_frames=True)
+    path = Path(options.place)
+    topics = dict(options.topics or _topics_of(path))
+    return _label_topics(path, topics, classes, options, beside_frames=False)
+
+
+def recorded_labels(path: str | Path) -> dict[str, LabelSource]:
+    """Return the labels, and confidences if there are some, that a live node said into a bag.
+
+    Raises:
+        ValueError: It holds no topic `<camera>/segmentation/mask`.
+    """
+    path = Path(path)
+    with open_bag(path) as bag:
+        types = {entry.topic: entry.msgtype for entry in bag.connections}
+    masks, confidences = output_topics(types, 'mask'), output_topics(types, 'confidence')
+    if not masks:
+        held = ', '.join(sorted(types)) or 'nothing'
+        raise SourceError(f'{path}: got no topic .../segmentation/mask; it holds {held}')
+    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, _as_is, False)}
+    if confidences:
+        found[CONFIDENCE] = LabelTopics(path, confidences, _as_is, False)
+    return found
+
+
+def _label_topics(
+    path: Path,
+    topics: Mapping[str, str],
+    classes: Taxonomy,
+    options: TruthOptions,
+    beside_frames: bool,
+) -> LabelTopics:
+    with open_bag(path) as bag:
+        check_topics(bag, topics)
+        name = options.taxonomy or bag.custom_data.get(TRUTH_TAXONOMY_KEY, '')
+    return LabelTopics(path, topics, _reader(name, classes, options).encode, beside_frames)
+
+
+def _topics_of(path: Path) -> dict[str, str]:
+    """Return camera -> label topic of a bag that holds labels: exact ones, or a node's."""
+    with open_bag(path) as bag:
+        types = {entry.topic: entry.msgtype for entry in bag.connections}
+        cameras = find_cameras(types)
+        found = truth_topics(types, {camera.input_topic: camera for camera in cameras})
+        found = found or output_topics(types, 'mask')
+        if not found:
+            expected = '<camera>/ground_truth/... or <camera>/segmentation/mask'
+            fix = 'name them: --truth-topics CAMERA=TOPIC'
+            raise SourceError(
+                f'{path}: got no label topics, expected {expected}; it holds {contents(bag)}; '
+                f'{fix}'
+            )
+    return found
+
+
+def _reader(taxonomy: str, classes: Taxonomy, options: TruthOptions) -> MaskReader:
+    source = load_taxonomy(taxonomy) if taxonomy else classes
+    return create_reader(source, classes, cast(MaskFormat, options.format), options.mapping)
+
+
+def _as_is(stored: np.ndarray) -> np.ndarray:
+    """Return ids that are the model's own already."""
+    return stored.astype(np.uint8, copy=False)

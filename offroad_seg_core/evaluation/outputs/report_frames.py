@@ -1,0 +1,92 @@
+"""Frames in small for the report, one file each: ``report/frames/<camera>/<name>.js``.
+
+A page that was opened as a file may load scripts from beside it, but no data. So a frame is a
+script that hands its pixels over: the picture as JPEG, label maps as zlib of their ids. The page
+colours ids by itself, and no browser's protection against fingerprints, which changes pixels that
+scripts read back from a picture, can change a class.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+import zlib
+
+import cv2
+import numpy as np
+
+from offroad_seg_core.evaluation.outputs.sink import Labelled, frame_path
+
+FOLDER = 'report/frames'
+CALL = 'showFrame'
+WIDTH_PX = 640
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 80]
+_LEVEL = 6
+
+
+class ReportFrames:
+    """Writes the files, for every frame or every so many.
+
+    Args:
+        every: Of each part the first frame of a camera, and every so many after it.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self._every = every
+
+    def identity(self) -> list[object]:
+        """Return what it writes."""
+        return ['frames', self._every]
+
+    def begin(self, folder: Path, part: Path) -> None:
+        """Start a part, see Sink."""
+        del part
+        self._folder = folder / FOLDER
+
+    def prepare(self, labelled: Labelled) -> None:
+        """Write the file, see Sink."""
+        if labelled.place % self._every:
+            return
+        path = frame_path(self._folder, labelled.frame, '.js')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = str(path.relative_to(self._folder).with_suffix(''))
+        path.write_text(f'{CALL}({json.dumps(name)}, {_payload(labelled)});\n', encoding='utf-8')
+
+    def add(self, labelled: Labelled, prepared: None) -> None:
+        """Do nothing: files need no order."""
+
+    def commit(self) -> None:
+        """Do nothing: files are complete one by one."""
+
+    def close(self) -> None:
+        """Do nothing, see Sink."""
+
+    def finish(self, folder: Path, parts: list[Path]) -> None:
+        """Do nothing: files lie in their place."""
+
+
+def _payload(labelled: Labelled) -> str:
+    image = labelled.image.bgr()
+    height, width = image.shape[:2]
+    size_wh = (min(WIDTH_PX, width), max(1, round(height * min(WIDTH_PX, width) / width)))
+    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    picture = cv2.imencode('.jpg', small, _JPEG)[1]
+    content = {
+        'width': size_wh[0],
+        'height': size_wh[1],
+        'picture': 'data:image/jpeg;base64,' + _text(picture.tobytes()),
+        'labels': _ids(labelled.prediction.label_map, size_wh),
+    }
+    if labelled.target is not None:
+        content['truth'] = _ids(labelled.target, size_wh)
+    return json.dumps(content)
+
+
+def _ids(label_map: np.ndarray, size_wh: tuple[int, int]) -> str:
+    small = cv2.resize(label_map, size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
+    return _text(zlib.compress(small.tobytes(), _LEVEL))
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,168 @@
+"""An evaluation that is not finished: its parts on disk, so that it can go on after anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+import json
+from pathlib import Path
+import shutil
+from typing import Any
+
+import numpy as np
+
+from offroad_seg_core.evaluation.counting import Row
+from offroad_seg_core.files import atomic_path
+from offroad_seg_core.metrics.meter import MeterConfig, Tally
+
+SUMMARY = 'summary.json'
+_RUN, _PARTS = 'run.json', 'parts'
+_TEXT = 'text'
+
+
+class OutputError(ValueError):
+    """The folder for the results holds something else."""
+
+
+@dataclass
+class PartResult:
+    """What was counted of the frames of one part.
+
+    Attributes:
+        rows: One a frame.
+        tallies: Environment -> counts of its frames with truth.
+        notes: What could not be read by then.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, row: Row, tally: Tally | None, new_tally: Any) -> None:
+        """Add one frame; ``new_tally`` makes empty counts."""
+        self.rows.append(row)
+        if tally is not None:
+            self.tallies.setdefault(row['environment'], new_tally()).add(tally)
+
+
+class Unfinished:
+    """The folder that a result grows in, beside its place: ``<output>.unfinished``.
+
+    Args:
+        output: Where the result will be.
+        identity: What it depends on, plain data.
+        restart: Forget what there is of an unfinished result.
+
+    Raises:
+        OutputError: The place holds something else, or the unfinished result depends on
+            something else.
+
+    Attributes:
+        folder: The folder itself; what is written there becomes part of the result.
+        num_done: Parts that are complete.
+    """
+
+    def __init__(self, output: str | Path, identity: Mapping[str, Any], restart: bool) -> None:
+        self._output = Path(output)
+        self.folder = _folder_of(self._output)
+        _check_place(self._output)
+        if restart:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        plain = json.loads(json.dumps(identity))
+        known = read_identity(output)
+        if known is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            (self.folder / _PARTS).mkdir(parents=True)
+            with atomic_path(self.folder / _RUN) as path:
+                path.write_text(json.dumps(plain), encoding='utf-8')
+        elif known != plain:
+            changed = sorted(k for k in {*known, *plain} if known.get(k) != plain.get(k))
+            raise OutputError(
+                f'{self.folder}: got an unfinished evaluation of other {", ".join(changed)}; '
+                'expected the same; fix: repeat its command to complete it, give another '
+                '--output, or start anew with --restart'
+            )
+        self.num_done = len(list((self.folder / _PARTS).glob('[0-9]*.npz')))
+
+    def part_folder(self, part: int) -> Path:
+        """Return the folder for what a part writes, empty if the part is not complete."""
+        folder = self.folder / _PARTS / f'{part:06d}'
+        if part >= self.num_done:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def part_folders(self) -> list[Path]:
+        """Return the folders of all parts, in their order."""
+        return [self.folder / _PARTS / f'{part:06d}' for part in range(self.num_done)]
+
+    def save(self, part: int, result: PartResult) -> None:
+        """Complete a part: from now on it is never done again."""
+        text = json.dumps({'rows': result.rows, 'notes': result.notes})
+        arrays: dict[str, Any] = {_TEXT: np.frombuffer(text.encode(), np.uint8)}
+        for environment, tally in result.tallies.items():
+            arrays[f'matrix {environment}'] = tally.matrix.counts
+            arrays[f'calibration {environment}'] = tally.calibration.counts
+            if tally.boundary is not None:
+                arrays[f'boundary {environment}'] = tally.boundary.counts
+        with atomic_path(self._file(part)) as path:
+            np.savez_compressed(path, **arrays)
+        self.num_done = part + 1
+
+    def load(self, part: int, config: MeterConfig) -> PartResult:
+        """Return what ``save`` wrote."""
+        result = PartResult()
+        with np.load(self._file(part), allow_pickle=False) as arrays:
+            text = json.loads(arrays[_TEXT].tobytes())
+            result.rows, result.notes = text['rows'], text['notes']
+            for name in arrays.files:
+                kind, _, environment = name.partition(' ')
+                if kind == 'matrix':
+                    result.tallies[environment] = _tally(arrays, environment, config)
+        return result
+
+    def finish(self) -> Path:
+        """Give the result its place, where an older one goes; return it."""
+        if self._output.exists():
+            older = self._output.with_name(f'.{self._output.name}.older')
+            shutil.rmtree(older, ignore_errors=True)
+            self._output.rename(older)
+            self.folder.rename(self._output)
+            shutil.rmtree(older)
+        else:
+            self.folder.rename(self._output)
+        shutil.rmtree(self._output / _PARTS)
+        (self._output / _RUN).unlink()
+        return self._output
+
+    def _file(self, part: int) -> Path:
+        return self.folder / _PARTS / f'{part:06d}.npz'
+
+
+def read_identity(output: str | Path) -> dict[str, Any] | None:
+    """Return what the unfinished result for a place depends on; None if there is none."""
+    try:
+        return json.loads((_folder_of(Path(output)) / _RUN).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+
+
+def _folder_of(output: Path) -> Path:
+    return output.with_name(f'{output.name}.unfinished')
+
+
+def _check_place(output: Path) -> None:
+    is_ours = not output.exists() or (output / SUMMARY).is_file()
+    if not is_ours and not (output.is_dir() and not any(output.iterdir())):
+        got = 'something that is no older evaluation'
+        raise OutputError(f'{output}: got {got}; expected a new folder; fix: --output OTHER')
+
+
+def _tally(arrays: Any, environment: str, config: MeterConfig) -> Tally:
+    counts = arrays[f'matrix {environment}']
+    tally = Tally(len(counts), config)
+    tally.matrix.counts = counts
+    tally.calibration.counts = arrays[f'calibration {environment}']
+    if tally.boundary is not None:
+        tally.boundary.counts = arrays[f'boundary {environment}']
+    return tally

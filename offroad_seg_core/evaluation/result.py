@@ -1,0 +1,160 @@
+"""The result of an evaluation as files: ``summary.json``, the table, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offroad_seg_core.evaluation.counting import SHARE
+from offroad_seg_core.evaluation.frame_table import read_table, write_table
+from offroad_seg_core.evaluation.parts import SUMMARY, PartResult
+from offroad_seg_core.evaluation.recording import problem_counts, recording_facts
+from offroad_seg_core.files import atomic_path
+from offroad_seg_core.metrics.arithmetic import plain
+from offroad_seg_core.metrics.meter import SegmentationMeter, Tally
+from offroad_seg_core.provenance import cpu_name, git_commit, versions
+
+if TYPE_CHECKING:  # it imports this module
+    from offroad_seg_core.evaluation.evaluate import Evaluation
+
+FORMAT_VERSION = 1
+_TIMINGS = ('preprocess_ms', 'engine_ms', 'decode_ms', 'latency_ms')
+_TIMED = ('bag', 'video')
+
+
+class ResultError(ValueError):
+    """A folder holds no result of an evaluation, or none of this version."""
+
+
+def write_result(
+    folder: Path, evaluation: Evaluation, parts: Sequence[PartResult], speed: float
+) -> None:
+    """Write table and summary of a complete evaluation.
+
+    Args:
+        folder: Of the result.
+        evaluation: What was done.
+        parts: All of them.
+        speed: Frames per second of the last run; 0 if there was nothing left to do.
+
+    Raises:
+        ValueError: No frame got labels; names the reasons.
+    """
+    rows = [row for part in parts for row in part.rows]
+    problems = problem_counts([row['problem'] for row in rows])
+    labelled = [row for row in rows if 'unlabeled_share' in row]
+    if not labelled:
+        reasons = '; '.join(f'{p["count"]} x {p["problem"]}' for p in problems[:3]) or 'no frames'
+        raise ResultError(f'got no frame with labels of {len(rows)}, expected some: {reasons}')
+    files = write_table(folder, rows)
+    columns = read_table(folder)
+    tallies = _merge(evaluation, parts)
+    taxonomy, costs = evaluation.predictor.taxonomy, evaluation.predictor.cost_table
+    source = evaluation.source.description()
+    summary = {
+        'format_version': FORMAT_VERSION,
+        'title': evaluation.title or Path(source['path']).name,
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'source': source,
+        'notes': list(dict.fromkeys(note for part in parts for note in part.notes)),
+        'model': evaluation.predictor.description(),
+        'reference': evaluation.reference.description() if evaluation.reference else None,
+        'taxonomy': taxonomy.to_dict(),
+        'costs': [int(costs[index]) for index in range(taxonomy.num_classes)],
+        'num_frames': len(rows),
+        'num_labelled': len(labelled),
+        'num_with_truth': sum('miou_present' in row for row in rows),
+        'problems': problems,
+        'recording': recording_facts(columns) if source['kind'] in _TIMED else {},
+        'means': _means(columns),
+        'timings_ms': _timings(columns),
+        'frames_per_s': round(speed, 3) or None,
+        'scores': _scores(evaluation, tallies),
+        'counts': {name: _counts(tally) for name, tally in sorted(tallies.items())},
+        'files': files,
+        'environment': {
+            'versions': versions(),
+            'commit': git_commit(),
+            'cpu': cpu_name(),
+            'cores': len(os.sched_getaffinity(0)),
+        },
+    }
+    with atomic_path(folder / SUMMARY) as path:
+        path.write_text(json.dumps(plain(summary), indent=1, allow_nan=False) + '\n', 'utf-8')
+
+
+def read_summary(folder: str | Path) -> dict[str, Any]:
+    """Return the summary of a result.
+
+    Raises:
+        ResultError: There is none, or it is of another version.
+    """
+    path = Path(folder) / SUMMARY
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        expected = 'the output folder of an evaluation'
+        raise ResultError(f'{path}: got {error}; expected {expected}') from error
+    version = content.get('format_version') if isinstance(content, dict) else None
+    if version != FORMAT_VERSION or 'counts' not in content:
+        fix = 'evaluate again with this version'
+        raise ResultError(f'{path}: got version {version}, expected {FORMAT_VERSION}; {fix}')
+    return content
+
+
+def _merge(evaluation: Evaluation, parts: Sequence[PartResult]) -> dict[str, Tally]:
+    """Add up the counts of all parts: exact, as they are whole numbers."""
+    total: dict[str, Tally] = {}
+    for part in parts:
+        for environment, tally in part.tallies.items():
+            total.setdefault(environment, evaluation.new_tally()).add(tally)
+    return total
+
+
+def _scores(evaluation: Evaluation, tallies: Mapping[str, Tally]) -> dict[str, Any] | None:
+    if not tallies:
+        return None
+    predictor = evaluation.predictor
+    meter = SegmentationMeter(predictor.taxonomy, evaluation.meter, predictor.cost_table)
+    meter.tallies = dict(sorted(tallies.items()))
+    scores = meter.to_dict()
+    for entry in (scores['together'], *scores['environments'].values()):
+        del entry['images']  # the table has them
+    return scores
+
+
+def _counts(tally: Tally) -> dict[str, Any]:
+    """Return what the scores are made of, so that results can be added and drawn."""
+    return {
+        'confusion_matrix': tally.matrix.counts.tolist(),
+        'calibration': tally.calibration.counts.tolist(),
+    }
+
+
+def _means(columns: Mapping[str, Any]) -> dict[str, float]:
+    names = ('mean_confidence', 'unlabeled_share', 'free_share', 'costly_share')
+    wanted = [name for name in columns if name in names or name.startswith(SHARE)]
+    return {
+        name: round(float(np.nanmean(columns[name])), 6) for name in wanted if _has(columns[name])
+    }
+
+
+def _timings(columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            'p50': round(float(np.nanpercentile(columns[name], 50)), 3),
+            'p95': round(float(np.nanpercentile(columns[name], 95)), 3),
+        }
+        for name in _TIMINGS
+        if name in columns and _has(columns[name])
+    }
+
+
+def _has(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).any())

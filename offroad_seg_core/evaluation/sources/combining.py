@@ -1,0 +1,109 @@
+"""Sources made of other sources: with labels beside the frames, or several as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from offroad_seg_core.evaluation.recorded_labels import LabelSource
+from offroad_seg_core.evaluation.sources.frame import Frame, Source, UniqueNames
+
+
+class LabelledFrames:
+    """A source whose frames come with recorded label maps.
+
+    Args:
+        source: The frames.
+        labels: Key of Frame.maps -> where the maps are.
+    """
+
+    def __init__(self, source: Source, labels: Mapping[str, LabelSource]) -> None:
+        self._source, self._labels = source, labels
+        self.num_frames, self.num_parts = source.num_frames, source.num_parts
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See Source."""
+        return self._source.notes
+
+    def part_start_ns(self, part: int) -> int | None:
+        """Return the time of recording at which a part begins, see Source."""
+        return self._source.part_start_ns(part)
+
+    def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
+        """Yield (part, frame), see Source."""
+        frames = self._source.frames(first_part, names)
+        for key, labels in self._labels.items():
+            frames = labels.attach(key, frames, self._source.part_start_ns(first_part))
+        return frames
+
+    def identity(self) -> dict[str, Any]:
+        """Return what frames and labels depend on."""
+        labels = {key: entry.identity() for key, entry in self._labels.items()}
+        return {**self._source.identity(), 'labels': labels}
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the source."""
+        return {**self._source.description(), 'labels': sorted(self._labels)}
+
+
+class SeveralSources:
+    """Sources one after another; a camera is called `<source>/<camera>`.
+
+    Args:
+        sources: Name -> source, two or more.
+        notes: What was left out, as sentences.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], notes: Sequence[str] = ()) -> None:
+        self._sources, self._notes = sources, notes
+        self.num_frames = sum(source.num_frames for source in sources.values())
+        self.num_parts = sum(source.num_parts for source in sources.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """See Source."""
+        told = [note for source in self._sources.values() for note in source.notes]
+        return [*self._notes, *told]
+
+    def part_start_ns(self, part: int) -> None:
+        """Return None: the sources have times of their own."""
+
+    def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
+        """Yield (part, frame), see Source."""
+        before = 0
+        for name, source in self._sources.items():
+            first = max(0, first_part - before)
+            if first < source.num_parts:
+                for part, frame in source.frames(first, names.within(name)):
+                    yield before + part, _renamed(frame, name)
+            before += source.num_parts
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the frames depend on."""
+        return {name: source.identity() for name, source in self._sources.items()}
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the sources."""
+        described = {name: source.description() for name, source in self._sources.items()}
+        kinds = {entry['kind'] for entry in described.values()}
+        return {
+            'kind': kinds.pop() if len(kinds) == 1 else 'several',
+            'path': ', '.join(entry['path'] for entry in described.values()),
+            'start_ns': None,
+            'duration_s': sum(entry['duration_s'] or 0.0 for entry in described.values()) or None,
+            'cameras': {
+                f'{name}/{camera}': facts
+                for name, entry in described.items()
+                for camera, facts in entry['cameras'].items()
+            },
+        }
+
+
+def _renamed(frame: Frame, source: str) -> Frame:
+    return replace(
+        frame,
+        camera=f'{source}/{frame.camera}',
+        environment=f'{source}/{frame.environment}',
+    )
