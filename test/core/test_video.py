@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 
-from offroad_seg_core.video import open_video
+from offroad_seg_core.video import join_videos, open_video
 
 
 def _frames(path):
@@ -50,3 +50,26 @@ def test_a_failed_video_leaves_the_older_one(tmp_path):
 def test_a_video_needs_pixels(tmp_path):
     with pytest.raises(ValueError, match='2 px or more'), open_video(tmp_path / 'a.mp4', (1, 9)):
         pass
+
+
+def test_joined_videos_keep_pictures_and_times(tmp_path):
+    starts, shades = (0.5, 3.0, 3.01), iter(range(20, 250, 20))
+    pieces, expected = [], []
+    for index, start_s in enumerate(starts):
+        path = tmp_path / f'{index}.mp4'
+        with open_video(path, (48, 64)) as video:
+            for time_s in (0.0, 0.1, 0.9):
+                shade = next(shades)
+                video.write(np.full((48, 64, 3), shade, np.uint8), time_s)
+                expected.append((start_s + time_s, shade))
+        pieces.append((start_s, path))
+    join_videos(tmp_path / 'all.mp4', pieces)
+    frames = _frames(tmp_path / 'all.mp4')
+    assert [image.mean() for _, image in frames] == pytest.approx(
+        [shade for _, shade in expected], abs=5
+    )
+    # The second and the third piece overlap: what would go back in time is shown next.
+    times = [time_s for time_s, _ in frames]
+    assert times[:6] == pytest.approx([time_s for time_s, _ in expected[:6]], abs=2e-3)
+    assert times[6:] == pytest.approx([3.9, 3.9, 3.91], abs=2e-3)
+    assert times == sorted(set(times))
