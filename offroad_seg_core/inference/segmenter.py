@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from offroad_seg_core.inference.bundle import Bundle, BundleError
 from offroad_seg_core.inference.decode import Decoder
-from offroad_seg_core.inference.engines import Engine, EngineOutput, create_engine, warm_up
+from offroad_seg_core.inference.engines import (
+    Engine,
+    EngineOutput,
+    LabelEngine,
+    create_engine,
+    warm_up,
+)
+from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.inference.preprocess import (
     CameraView,
     Geometry,
@@ -48,6 +55,11 @@ class Segmenter:
         self._preprocessor = Preprocessor(self._spec)
         self._decoder = Decoder(self._spec.size)
         self._is_fused = bundle.manifest.outputs.kind == 'labels'
+        # No logits are copied from a GPU for one who wants labels.
+        self._label_engine = None
+        if not self._is_fused and engine.info.gives_labels:
+            assert isinstance(engine, LabelEngine)  # by EngineInfo
+            self._label_engine = engine
         self._has_confidence = not self._is_fused or bundle.manifest.outputs.has_confidence
         self._views = ViewRunner(self._run_logits, self._spec.stride)
         self._ego: dict[
@@ -81,8 +93,9 @@ class Segmenter:
         self._check_needs(options, absent)
         classes = allowed_classes(self.bundle.taxonomy, absent)
         table = self.bundle.taxonomy.cost_table(options.cost_overrides)
+        head = HeadInputs.of_classes(self.bundle.taxonomy.num_classes, classes)
         # One assignment, because another thread may be inside segment().
-        self._state = (options, classes, table)
+        self._state = (options, classes, head, table)
         self._options = options
 
     def segment(
@@ -110,13 +123,13 @@ class Segmenter:
         """
         started = time.perf_counter()
         check_image(image, color_order)
-        options, classes, cost_table = self._state
+        options, classes, head, cost_table = self._state
         self._warm_up_views(options.tta)
         geometry = Geometry.fit(image.shape[:2], view.rotation_deg, self._spec)
         images = self._preprocessor.prepare(image, color_order, geometry)
         prepared = time.perf_counter()
         spent_ms = elapsed_ms + (prepared - started) * 1e3 + self._decode_ms
-        output, passes = self._run(images, options.tta, options.deadline_ms - spent_ms)
+        output, passes = self._run(images, head, options.tta, options.deadline_ms - spent_ms)
         inferred = time.perf_counter()
 
         size = _output_size(options.output_size, geometry)
@@ -157,10 +170,12 @@ class Segmenter:
             )
 
     def _run(
-        self, images: NDArray[np.uint8], tta: str, remaining_ms: float
+        self, images: NDArray[np.uint8], head: HeadInputs, tta: str, remaining_ms: float
     ) -> tuple[EngineOutput, int]:
         if self._is_fused:
             return self.engine.run(images), 1
+        if self._label_engine is not None and tta == 'off':
+            return self._label_engine.run_labels(images, head), 1
         logits, passes = self._views(images, tta, remaining_ms)
         return EngineOutput(logits[np.newaxis]), passes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,7 @@ from offroad_seg_core.inference.graph_names import (
     LOGITS,
     TEMPERATURE,
 )
-
-if TYPE_CHECKING:
-    from offroad_seg_core.inference.head import HeadInputs
+from offroad_seg_core.inference.head import HeadInputs
 
 
 class GraphEngine:

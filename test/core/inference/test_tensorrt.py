@@ -33,6 +33,7 @@ from offroad_seg_core.inference.engines.engine_cache import EngineCache
 from offroad_seg_core.inference.engines.gpu_graph import gpu_graph
 from offroad_seg_core.inference.engines.tensorrt import TensorRtEngine, fingerprint
 from offroad_seg_core.inference.head import HeadInputs
+from offroad_seg_core.inference.segmenter import Segmenter, SegmenterOptions
 
 SIZE = (64, 96)
 
@@ -103,6 +104,26 @@ def test_labels_follow_the_head(machine, bundle):
         scores = np.exp(logits[0, list(classes)] - logits[0, list(classes)].max(axis=0))
         np.testing.assert_allclose(output.confidence[0], 1 / scores.sum(axis=0), atol=1e-5)
     assert np.abs(engine.run(images).logits - logits).max() < 1e-4  # of the neutral head again
+
+
+def test_the_segmenter_asks_for_labels_where_it_can(machine, bundle, monkeypatch):
+    engine = machine.engine(bundle, precision='fp32')
+    image = pictures(1)[0]
+    cpu = Segmenter(bundle, create_engine(bundle, 'onnxruntime', 'fp32', 1))
+    gpu = Segmenter(bundle, engine)
+    for options in (SegmenterOptions(), SegmenterOptions(absent_classes=('Sky', 'Rocks'))):
+        cpu.options = gpu.options = options
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, 'run', None)
+            result = gpu.segment(image, 'rgb', want_confidence=True)
+        expected = cpu.segment(image, 'rgb', want_confidence=True)
+        assert (result.label_map == expected.label_map).mean() > 0.9999
+        difference = result.confidence_u8.astype(int) - expected.confidence_u8
+        assert np.abs(difference).max() <= 1
+    cpu.options = gpu.options = SegmenterOptions(tta='flip')
+    monkeypatch.setattr(engine, 'run_labels', None)
+    result, expected = gpu.segment(image, 'rgb'), cpu.segment(image, 'rgb')
+    assert (result.label_map == expected.label_map).mean() > 0.9999
 
 
 def test_frames_are_launched_as_one_graph(machine, bundle):
