@@ -1,9 +1,10 @@
-"""A network without an auxiliary head becomes a bundle that computes what PyTorch does."""
+"""Networks without an auxiliary head become bundles that compute what PyTorch does."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from offroad_seg_core.inference.engines import create_engine
@@ -16,17 +17,23 @@ from offroad_seg_core.training.config import ModelConfig
 SIZE = (64, 128)
 
 
-def test_a_stretched_input_and_an_encoder_of_timm(make_config, tmp_path):
-    name, options = 'convnext_tiny_fpn', {'encoder': 'test_convnext', 'width': 32}
+@pytest.mark.parametrize(
+    ('name', 'options', 'resize'),
+    [
+        ('fpn', {'encoder': 'resnet18'}, 'stretch'),
+        ('segformer_b0', {}, 'letterbox'),
+    ],
+)
+def test_bundle(make_config, tmp_path, name, options, resize):
     torch.manual_seed(0)
     taxonomy = load_taxonomy('falcon10')
-    config = replace(make_config(), model=ModelConfig(name, options, SIZE, 'stretch'))
+    config = replace(make_config(), model=ModelConfig(name, options, SIZE, resize))
     model = create_model(name, 10, **options).eval()
     checkpoint = Checkpoint(
         Path('best.ckpt'), config, taxonomy, {'scores': {}}, model.state_dict()
     )
     bundle = export_checkpoint(checkpoint, tmp_path / 'bundle')
-    assert bundle.manifest.input.resize == 'stretch'
+    assert bundle.manifest.input.resize == resize
     image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (config.model.mean, config.model.std))
     with torch.inference_mode():
