@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ def export_onnx(model: nn.Module, path: str | Path) -> Parity:
     round_weights(model)
     multiple = int(model.input_multiple)  # type: ignore[arg-type]
     with atomic_path(path) as temporary:
-        onnx.save(store_as_fp16(_drop_zero_biases(_trace(model, multiple))), temporary)
+        onnx.save(_cleaned(_trace(model, multiple)), temporary)
         _check_weights(model, temporary)
         parity = compare(
             model, temporary, [(4 * multiple, 6 * multiple), (7 * multiple, 5 * multiple)]
@@ -179,6 +180,10 @@ def _trace(model: nn.Module, multiple: int) -> onnx.ModelProto:
     return program.model_proto
 
 
+def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
+    return store_as_fp16(_fold_constants(_drop_zero_biases(model)))
+
+
 def _drop_zero_biases(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove the biases of zeros that the exporter computes for convolutions without one."""
     graph = model.graph
@@ -194,6 +199,24 @@ def _drop_zero_biases(model: onnx.ModelProto) -> onnx.ModelProto:
             kept.append(node)
     del graph.node[:]
     graph.node.extend(reversed(kept))
+    return model
+
+
+def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Compute what depends on constants alone: TensorRT's parser takes no axes that are computed.
+
+    The weights stay as they are: the exporter's own folding would transpose some of them.
+    """
+    known: dict[str, np.ndarray] = {}
+    for node in model.graph.node:
+        if len(node.output) == 1 and all(name in known for name in node.input):
+            feeds = {name: known[name] for name in node.input}
+            (value,) = ReferenceEvaluator(node).run(None, feeds)
+            known[node.output[0]] = value
+            if node.op_type != 'Constant':
+                tensor = numpy_helper.from_array(value)
+                constant = helper.make_node('Constant', [], node.output, node.name, value=tensor)
+                node.CopyFrom(constant)
     return model
 
 

@@ -84,6 +84,14 @@ class TestOnnx:
         dims = [dim.dim_param for dim in model.graph.input[0].type.tensor_type.shape.dim]
         assert [bool(name) for name in dims] == [True, False, True, True]
 
+    def test_parses_in_tensorrt(self, exported):
+        trt = pytest.importorskip('tensorrt_rtx')
+        logger = trt.Logger(trt.Logger.ERROR)
+        builder = trt.Builder(logger)  # the network must not outlive it
+        network = builder.create_network(0)
+        parser = trt.OnnxParser(network, logger)
+        assert parser.parse(exported[2].read_bytes()), parser.get_error(0).desc()
+
     def test_openvino_agrees(self, exported):
         openvino = pytest.importorskip('openvino')
         model, _, path, _ = exported

@@ -168,7 +168,8 @@ def test_weights_are_still_all_initializers(plain, tmp_path):
 def test_fused_graphs_parse_in_tensorrt(plain):
     trt = pytest.importorskip('tensorrt_rtx')
     logger = trt.Logger(trt.Logger.ERROR)
-    network = trt.Builder(logger).create_network(0)
+    builder = trt.Builder(logger)  # the network must not outlive it
+    network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
     assert parser.parse(add_head(plain, 8, 4).SerializeToString()), parser.get_error(0).desc()
     assert {network.get_output(i).name for i in range(network.num_outputs)} == {
