@@ -12,7 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from offroad_seg_core.config import load_config
+from offroad_seg_core.config import dump_config, load_config
+from offroad_seg_core.files import atomic_path
 from offroad_seg_core.models import create_model
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.training.config import TrainConfig
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 KEY = 'offroad_seg'
 FORMAT_VERSION = 1
+_AVERAGE = 'average.'
 
 
 class CheckpointError(ValueError):
@@ -54,6 +56,20 @@ class Checkpoint:
         model.load_state_dict(self.weights)
         return model.eval()
 
+    def save(self, path: str | Path) -> None:
+        """Write what ``load_checkpoint`` reads; a training cannot resume from it."""
+        content = {
+            KEY: {
+                'format_version': FORMAT_VERSION,
+                'config': dump_config(self.config),
+                'taxonomy': self.taxonomy.to_dict(),
+                'info': dict(self.info),
+            },
+            'state_dict': {f'{_AVERAGE}{name}': value for name, value in self.weights.items()},
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint; only tensors and plain values are unpickled.
@@ -76,11 +92,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f'{path}: format version {record["format_version"]}, expected {FORMAT_VERSION}; '
             'train again with this version'
         )
-    prefix = 'average.'
     weights = {
-        name[len(prefix) :]: value
+        name.removeprefix(_AVERAGE): value
         for name, value in content['state_dict'].items()
-        if name.startswith(prefix)
+        if name.startswith(_AVERAGE)
     }
     return Checkpoint(
         path,
