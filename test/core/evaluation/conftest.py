@@ -1,5 +1,7 @@
 import csv
+from importlib.util import module_from_spec, spec_from_file_location
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,3 +56,26 @@ def write_run(write_run_files, tmp_path):
         return write_run_files(folder or tmp_path / 'runs' / name, name, **options)
 
     return write
+
+
+@pytest.fixture(scope='session')
+def drives():
+    """The module that writes small drives and evaluates them."""
+    pytest.importorskip('rosbags')
+    spec = spec_from_file_location('drives', Path(__file__).with_name('drives.py'))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        module.make_parts_small(patch.setattr)
+        yield module
+
+
+@pytest.fixture
+def predictor(palette_bundle):
+    """Labels taxonomy colours exactly, with the engine that starts fastest."""
+    from offroad_seg_core.evaluation.predictors import SegmenterPredictor
+    from offroad_seg_core.inference.segmenter import Segmenter
+
+    found = SegmenterPredictor(Segmenter.open(palette_bundle, 'onnxruntime', num_threads=1))
+    yield found
+    found.close()

@@ -1,0 +1,86 @@
+"""Small recorded drives whose labels are known exactly, and what evaluations of them give."""
+
+import csv
+import json
+
+import numpy as np
+
+from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
+from offroad_seg_core.evaluation.inputs import TruthOptions, find_truth, open_frames
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+from offroad_seg_core.evaluation.sources.frame import TARGET
+from offroad_seg_core.taxonomy import load_taxonomy
+
+TAXONOMY = load_taxonomy('falcon10')
+SIZE = (64, 96)
+START_NS = 1_700_000_000_000_000_000
+STEP_NS = 100_000_000
+ROCKS, LANDSCAPE, SKY, IGNORE = 7, 8, 9, 255
+FRAMES_A_PART = 16
+TIMINGS = ('preprocess_ms', 'engine_ms', 'decode_ms')
+
+
+def make_parts_small(set_attribute):
+    """Let a few frames fill a part."""
+    from offroad_seg_core.evaluation.sources import bag, dataset, pictures, video
+
+    for module in (bag, dataset, pictures, video):
+        set_attribute(module, 'FRAMES_A_PART', FRAMES_A_PART)
+
+
+def scene(size=SIZE):
+    """Landscape left, sky right; the truth has rocks bottom right, and a void strip between.
+
+    The model's blocks cover both colours where the two meet.
+    """
+    height, width = size
+    labels = np.full(size, LANDSCAPE, np.uint8)
+    labels[:, width // 2 :] = SKY
+    truth = labels.copy()
+    truth[height // 2 :, width // 2 :] = ROCKS
+    truth[:, width // 2 - width // 12 : width // 2 + width // 12] = IGNORE
+    return labels, truth
+
+
+def write_drive(path, cameras=('front', 'rear'), num_frames=8, size=SIZE, with_truth=True):
+    """Write frames of ``scene``; the truth is recorded 30 ms after its frame."""
+    labels, truth = scene(size)
+    pixels = TAXONOMY.palette_bgr[labels]
+    with MessageBag(path) as bag:
+        bag.set_custom_data('ground_truth_taxonomy', 'falcon10')
+        for index in range(num_frames):
+            stamp_ns = START_NS + index * STEP_NS
+            for camera in cameras:
+                header = Header(stamp_ns, f'{camera}_link')
+                bag.write_image(f'/{camera}/image_raw', stamp_ns, header, pixels, 'bgr8')
+            for camera in cameras if with_truth else ():
+                topic = f'/{camera}/ground_truth/label_map'
+                bag.write_image(topic, stamp_ns + 30_000_000, header, truth, 'mono8')
+    return path
+
+
+AUTO = TruthOptions()
+
+
+def run(path, predictor, output, on_frame=lambda count: None, truth=AUTO, **options):
+    """Evaluate what ``open_frames`` finds, with its truth."""
+    frames = open_frames(path)
+    labels = find_truth(frames, predictor.taxonomy, truth)
+    source = LabelledFrames(frames, {TARGET: labels}) if labels else frames
+    restart = options.pop('restart', False)
+    evaluation = Evaluation(source, predictor, output, **options)
+    return evaluate(evaluation, on_frame, restart)
+
+
+def table(folder):
+    """Return the rows of frames.csv without what a clock measured."""
+    with open(folder / 'frames.csv', newline='') as stream:
+        return [
+            {name: cell for name, cell in row.items() if name not in TIMINGS}
+            for row in csv.DictReader(stream)
+        ]
+
+
+def summary(folder):
+    return json.loads((folder / 'summary.json').read_text())
