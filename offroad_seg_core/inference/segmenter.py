@@ -21,6 +21,7 @@ from offroad_seg_core.inference.engines import (
     warm_up,
 )
 from offroad_seg_core.inference.head import HeadInputs
+from offroad_seg_core.inference.head_choice import labels_are_faster
 from offroad_seg_core.inference.preprocess import (
     CameraView,
     Geometry,
@@ -41,25 +42,36 @@ from offroad_seg_core.taxonomy import IGNORE_INDEX
 log = logging.getLogger(__name__)
 
 UPRIGHT = CameraView()
+Head = Literal['auto', 'labels', 'logits']
 
 
 class Segmenter:
     """The whole pipeline for one bundle; serves any number of cameras from one thread."""
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, options: SegmenterOptions | None = None
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        options: SegmenterOptions | None = None,
+        head: Head = 'auto',
     ) -> None:
+        """Wrap an engine.
+
+        Args:
+            bundle: what the engine runs.
+            engine: warmed up, see create_engine.
+            options: what can be changed later.
+            head: where the engine can give labels itself: `labels`, `logits` to decode them here,
+                or `auto` for what is faster, which is measured now. Logits are taken in any case
+                where a step needs them.
+        """
         self.bundle = bundle
         self.engine = engine
         self._spec = bundle.manifest.input
         self._preprocessor = Preprocessor(self._spec)
         self._decoder = Decoder(self._spec.size)
         self._is_fused = bundle.manifest.outputs.kind == 'labels'
-        # No logits are copied from a GPU for one who wants labels.
-        self._label_engine = None
-        if not self._is_fused and engine.info.gives_labels:
-            assert isinstance(engine, LabelEngine)  # by EngineInfo
-            self._label_engine = engine
+        self._label_engine = self._choose_head(engine, head)
         self._has_confidence = not self._is_fused or bundle.manifest.outputs.has_confidence
         self._views = ViewRunner(self._run_logits, self._spec.stride)
         self._ego: dict[
@@ -94,6 +106,8 @@ class Segmenter:
         classes = allowed_classes(self.bundle.taxonomy, absent)
         table = self.bundle.taxonomy.cost_table(options.cost_overrides)
         head = HeadInputs.of_classes(self.bundle.taxonomy.num_classes, classes)
+        if self._label_engine is not None and options.tta != 'off':
+            log.info('tta %s needs logits: the labels of the graph are not used', options.tta)
         # One assignment, because another thread may be inside segment().
         self._state = (options, classes, head, table)
         self._options = options
@@ -154,6 +168,18 @@ class Segmenter:
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()
+
+    def _choose_head(self, engine: Engine, head: Head) -> LabelEngine | None:
+        """Return the engine if labels are to come from it."""
+        if self._is_fused or not engine.info.gives_labels or head == 'logits':
+            return None
+        assert isinstance(engine, LabelEngine)  # by EngineInfo
+        num_classes = self.bundle.taxonomy.num_classes
+        if head == 'labels' or labels_are_faster(
+            engine, self._decoder, self._spec.size, num_classes
+        ):
+            return engine
+        return None
 
     def _check_needs(self, options: SegmenterOptions, absent: tuple[str, ...]) -> None:
         """Refuse what a graph that ends in labels cannot do."""

@@ -110,7 +110,7 @@ def test_the_segmenter_asks_for_labels_where_it_can(machine, bundle, monkeypatch
     engine = machine.engine(bundle, precision='fp32')
     image = pictures(1)[0]
     cpu = Segmenter(bundle, create_engine(bundle, 'onnxruntime', 'fp32', 1))
-    gpu = Segmenter(bundle, engine)
+    gpu = Segmenter(bundle, engine, head='labels')
     for options in (SegmenterOptions(), SegmenterOptions(absent_classes=('Sky', 'Rocks'))):
         cpu.options = gpu.options = options
         with monkeypatch.context() as patch:
