@@ -54,18 +54,30 @@ class VideoFrames:
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame), see ``Source``; frames of earlier parts are decoded and left."""
         del names  # frames have their numbers
-        index = -1
-        try:
-            with av.open(str(self._path)) as container:
-                stream = container.streams.video[0]
-                stream.thread_type = 'AUTO'
-                for index, picture in enumerate(container.decode(stream)):
-                    # The number of frames may have been an estimate: the last part takes the rest.
-                    part = min(index // FRAMES_A_PART, self.num_parts - 1)
-                    if part >= first_part:
-                        yield part, _frame(index, picture)
-        except FFmpegError as error:
-            self.notes.append(f'{self._path}: damaged after {index + 1} frames: {error}')
+        with av.open(str(self._path)) as container:
+            for index, picture in enumerate(self._pictures(container)):
+                # The number of frames may have been an estimate: the last part takes the rest.
+                part = min(index // FRAMES_A_PART, self.num_parts - 1)
+                if part >= first_part:
+                    yield part, _frame(index, picture)
+
+    def _pictures(self, container: Any) -> Iterator[av.VideoFrame]:
+        """Yield every picture that can be decoded."""
+        stream = container.streams.video[0]
+        stream.thread_type = 'AUTO'
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                # Without a packet the decoder gives what it still holds.
+                yield from stream.codec_context.decode(packet)
+                if packet is None:
+                    return
+            except EOFError:  # it held nothing more
+                return
+            except FFmpegError as error:
+                note = f'{self._path}: damaged, a part was not read: {error}'
+                self.notes += [note] if note not in self.notes else []
 
     def part_start_ns(self, part: int) -> None:
         """Return None: nothing else lies beside these frames in time."""
