@@ -7,7 +7,7 @@ import shutil
 
 from offroad_seg_core.datasets.augmentation import ViewsConfig
 from offroad_seg_core.datasets.augmentation.photometric import PhotometricConfig
-from offroad_seg_core.datasets.label_source import BY_NAME
+from offroad_seg_core.datasets.label_source import BY_GROUP, BY_NAME
 from offroad_seg_core.datasets.procedural import WORLD_TAXONOMY, WorldConfig
 from offroad_seg_core.datasets.sampling import SamplingConfig
 from offroad_seg_core.training.config import TrainConfig
@@ -42,7 +42,7 @@ def smoke_run(config: TrainConfig) -> TrainConfig:
         validation_seeds=(9110, 9111),
         frames_per_seed=1,
         size=(192, 320),
-        mapping=None if config.taxonomy == WORLD_TAXONOMY else BY_NAME,
+        mapping=_mapping_of_world(config),
     )
     multiple = 32
     return replace(
@@ -63,6 +63,13 @@ def smoke_run(config: TrainConfig) -> TrainConfig:
         init_checkpoint=None,
         precision='fp32',
     )
+
+
+def _mapping_of_world(config: TrainConfig) -> str | None:
+    """Return how the classes of procedural frames become those of a run."""
+    if getattr(config.dataset, 'mapping', None) == BY_GROUP:
+        return BY_GROUP
+    return None if config.taxonomy == WORLD_TAXONOMY else BY_NAME
 
 
 def without_variation(config: TrainConfig) -> TrainConfig:
