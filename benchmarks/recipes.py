@@ -29,7 +29,7 @@ from offroad_seg_core.files import atomic_path
 
 # Recipe -> learning rate and steps by heart. Dice alone takes more of them.
 RECIPES = {
-    'falcon_fpn': (1e-3, 320),
+    'falcon_fpn': (1e-3, 600),
     'falcon_deeplabv3': (1e-3, 240),
     'falcon_segformer': (3e-4, 240),
     'falcon_domain_gap': (1e-3, 240),
