@@ -36,8 +36,9 @@ SEGMENT_ARGUMENTS = (
         'Kind of images; empty: as the parameter file says.',
         ('', 'raw', 'compressed'),
     ),
-    Argument('engine', '', 'auto (the fastest), onnxruntime, …; empty: the parameter file.'),
+    Argument('engine', '', 'auto (the fastest), tensorrt, …; empty: the parameter file.'),
     Argument('precision', '', 'auto, fp32, fp16, bf16, int8; empty: the parameter file.'),
+    Argument('build_only', 'false', 'Build the engine and end.', _BOOL),
     Argument('tta', '', 'off, flip, flip_scales, auto; empty: the parameter file.'),
     Argument('use_sim_time', 'false', 'Take the time from /clock.', _BOOL),
     Argument('rviz', 'false', 'Show images, overlays and classes in RViz.', _BOOL),
@@ -48,7 +49,11 @@ REPLAY_ARGUMENTS = (
     Argument('rate', '1.0', 'Bag seconds per second.'),
     Argument('loop', 'false', 'Start again at the end of the bag.', _BOOL),
     Argument('start_paused', 'false', 'Wait for the service /bag_player/pause.', _BOOL),
-    *(argument for argument in SEGMENT_ARGUMENTS if argument.name != 'use_sim_time'),
+    *(
+        argument
+        for argument in SEGMENT_ARGUMENTS
+        if argument.name not in ('use_sim_time', 'build_only')
+    ),
 )
 
 

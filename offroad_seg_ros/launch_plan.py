@@ -86,6 +86,8 @@ def plan_segment(
         parameters['cameras'] = list(cameras)
     if given['bundle'] or not settings.get('bundle'):
         parameters['bundle'] = str(_bundle(given['bundle']))
+    if given['build_only'] == 'true':
+        parameters['build_only'] = True
     if given['use_sim_time'] == 'true':
         parameters['use_sim_time'] = True
     remapped = [camera for camera in cameras.values() if camera is not None]

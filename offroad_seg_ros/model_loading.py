@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.engines import create_engine
 from offroad_seg_core.inference.preprocess import CameraView
 from offroad_seg_core.inference.segmenter import Segmenter, SegmenterOptions
 from offroad_seg_core.taxonomy import load_cost_overrides
@@ -29,10 +31,12 @@ def open_segmenter(params: NodeParams, costs: dict[str, int]) -> Segmenter:
             'start with bundle:=DIR (launch) or -p bundle:=DIR, or set it now with '
             '`ros2 param set /segmentation_node bundle DIR` and configure again',
         )
-    options = segmenter_options(params, costs)
-    return Segmenter.open(
-        params.bundle, params.engine, params.precision, params.num_threads, options
+    bundle = Bundle.load(params.bundle)
+    folder = Path(params.engine_cache).expanduser() if params.engine_cache else None
+    engine = create_engine(
+        bundle, params.engine, params.precision, params.num_threads, folder, params.fallback
     )
+    return Segmenter(bundle, engine, segmenter_options(params, costs))
 
 
 def cost_overrides(params: NodeParams) -> dict[str, int]:

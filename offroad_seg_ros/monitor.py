@@ -27,6 +27,8 @@ class Monitor:
 
     def __init__(self, node: LifecycleNode) -> None:
         self.configure_error = ''
+        self.activity = ''
+        """What the node is busy with while it has no pipeline."""
         self._node = node
         self._counters: dict[str, Counters] = {}
         self._stale_runs: dict[str, int] = {}
@@ -63,6 +65,8 @@ class Monitor:
         if pipeline is None:
             level = Level.ERROR if self.configure_error else Level.OK
             text = f'configure failed: {self.configure_error}' if self.configure_error else state
+            if self.activity:
+                level, text = Level.WARN, self.activity
             self._publish([Status('engine', level, text, {'state': state})])
             return
         off = '' if pipeline.labels.has_info else 'segmentation/label_info (no vision_msgs)'

@@ -98,6 +98,15 @@ class NodeParams:
     num_threads: int = _structural(
         0, 'Threads of a CPU engine; 0: its own choice.', low=0, high=256
     )
+    fallback: bool = _structural(
+        False, 'When the named engine cannot run, choose as engine auto does, and say so.'
+    )
+    engine_cache: str = _structural(
+        '', 'Folder of built engines and measured choices; empty: ~/.cache/offroad_seg.'
+    )
+    build_only: bool = _structural(
+        False, 'Build the engine, run it once and end; the exit status tells whether it works.'
+    )
     cameras: tuple[str, ...] = _structural(
         ('windshield', 'left'), 'Camera names; each has its topics under its name.'
     )

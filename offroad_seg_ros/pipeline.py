@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from rclpy.node import Node
@@ -14,7 +15,6 @@ from offroad_seg_ros.labels import LabelTopics
 from offroad_seg_ros.model_loading import (
     camera_views,
     cost_overrides,
-    open_segmenter,
     segmenter_options,
 )
 from offroad_seg_ros.outputs import CameraOutputs
@@ -25,8 +25,15 @@ from offroad_seg_ros.worker import Worker
 class Pipeline:
     """Built by configure, freed by cleanup; in between it runs and rests."""
 
-    def __init__(self, node: Node, params: NodeParams) -> None:
+    def __init__(
+        self, node: Node, params: NodeParams, open_segmenter: Callable[[NodeParams], Segmenter]
+    ) -> None:
         """Load the model and make the topics.
+
+        Args:
+            node: whose topics they are.
+            params: checked parameters.
+            open_segmenter: gives the segmenter, which then belongs to the pipeline.
 
         Raises:
             ValueError: a parameter, the bundle, an ego mask or the cost file is wrong.
@@ -36,7 +43,7 @@ class Pipeline:
         views = camera_views(params)
         self._costs = cost_overrides(params)
         with ExitStack() as owned:  # freed if a later step fails
-            self.segmenter = open_segmenter(params, self._costs)
+            self.segmenter = open_segmenter(params)
             owned.callback(self.segmenter.close)
             self.labels = LabelTopics(node)
             owned.callback(self.labels.destroy)

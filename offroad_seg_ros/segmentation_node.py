@@ -14,6 +14,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from offroad_seg_core.inference.engines import EngineError
 from offroad_seg_core.memory import keep_freed_memory, release_freed_memory
+from offroad_seg_ros.engine_preparation import EnginePreparation
 from offroad_seg_ros.lifecycle_guards import refuse_invalid_transitions, tell_errors
 from offroad_seg_ros.monitor import Monitor
 from offroad_seg_ros.parameter_handling import ParameterHandling
@@ -48,6 +49,7 @@ class SegmentationNode(LifecycleNode):
             apply=self._apply_parameters,
         )
         self._monitor = Monitor(self)
+        self._preparation = EnginePreparation()
         # A ROS clock may stand still (use_sim_time before the bag plays); these must not.
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, clock=self._steady_clock)
@@ -58,7 +60,29 @@ class SegmentationNode(LifecycleNode):
         self._jump_handle = self.get_clock().create_jump_callback(
             backwards, post_callback=self._on_clock_jump
         )
-        refuse_invalid_transitions(self)
+        refuse_invalid_transitions(self, self.prepare)
+
+    async def prepare(self) -> bool:
+        """Open what configure needs while the node goes on answering; False if that is under way.
+
+        Configure works without it, and keeps callbacks waiting for as long as it takes.
+        """
+        if self._preparation.is_running:
+            self.get_logger().warning('the engine is being prepared already; wait for its end')
+            return False
+        try:
+            params = self._parameter_handling.read()
+        except ValueError:
+            return True  # told by configure
+        self._monitor.activity = 'preparing the engine, which takes minutes if it must be built'
+        await self._preparation.run(params, self.executor)
+        self._monitor.activity = ''
+        return True
+
+    async def start(self) -> None:
+        """Prepare and start as the parameters say; for an executor that serves this node."""
+        if self.get_parameter('autostart').value and await self.prepare():
+            self.autostart()
 
     def autostart(self) -> bool:
         """Configure and activate if the parameter says so; return whether the node is active."""
@@ -70,7 +94,8 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load the model, make the output topics."""
         try:
-            self._pipeline = Pipeline(self, self._parameter_handling.read())
+            params = self._parameter_handling.read()
+            self._pipeline = Pipeline(self, params, self._preparation.take)
         except (ValueError, EngineError, OSError) as error:
             self._monitor.configure_error = str(error)
             self.get_logger().error(f'configure failed: {error}')
@@ -113,6 +138,7 @@ class SegmentationNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Free everything and leave the graph."""
+        self._preparation.stop()
         self._close_pipeline()
         self._forwarder.remove()
         self._jump_handle.unregister()
@@ -159,8 +185,12 @@ def main(args: list[str] | None = None) -> int:
         # First, because Kilted's executors leave a traceback if the context has ended by then.
         executor = SingleThreadedExecutor()
         node = SegmentationNode()
-        node.autostart()
+        if node.get_parameter('build_only').value:
+            works = node.trigger_configure() == SUCCESS
+            node.get_logger().info('built only; the end' if works else 'nothing was built')
+            return 0 if works else 1
         executor.add_node(node)
+        executor.create_task(node.start)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -25,6 +25,7 @@ VALUES = {
     'left': 'none',
     'cameras': 'rear=/rear/image_raw',
     'transport': 'compressed',
+    'build_only': 'true',
     'engine': 'onnxruntime',
     'precision': 'fp32',
     'tta': 'off',

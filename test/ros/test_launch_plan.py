@@ -91,6 +91,12 @@ def test_given_values_become_parameters(bundle, name):
     assert name not in plan_segment({'bundle': bundle, name: ''}, {}).parameters
 
 
+def test_build_only_is_a_parameter_when_it_is_true(bundle):
+    given = {'bundle': bundle, 'build_only': 'true'}
+    assert plan_segment(given, {}).parameters['build_only'] is True
+    assert 'build_only' not in plan_segment({'bundle': bundle}, {}).parameters
+
+
 def test_values_keep_their_type_on_the_command_line(bundle):
     given = {'bundle': bundle, 'tta': 'off', 'left': '', 'use_sim_time': 'True'}
     words = plan_segment(given, {}).node_arguments()

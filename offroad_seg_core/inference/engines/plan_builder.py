@@ -25,6 +25,8 @@ from offroad_seg_core.inference.engines.build_progress import ProgressLog
 from offroad_seg_core.inference.engines.gpu_graph import gpu_graph
 from offroad_seg_core.inference.engines.tensorrt_build import build_plan
 
+_running: set[subprocess.Popen] = set()
+
 
 @dataclass(frozen=True)
 class PlanJob:
@@ -79,6 +81,7 @@ def build_in_child(job: PlanJob, output: Path) -> None:
         env=environment,
         start_new_session=True,
     )
+    _running.add(child)
     failure: dict[str, Any] = {}
     progress = ProgressLog()
     assert child.stdin is not None and child.stdout is not None  # noqa: PT018
@@ -93,6 +96,7 @@ def build_in_child(job: PlanJob, output: Path) -> None:
                 failure = message
         child.wait()
     finally:
+        _running.discard(child)
         child.kill()
         child.wait()
         child.stdin.close()
@@ -102,6 +106,12 @@ def build_in_child(job: PlanJob, output: Path) -> None:
         raise error(failure['error'])
     if child.returncode:
         raise EngineError(f'the process that builds the engine {_end_of(child.returncode)}')
+
+
+def stop_builds() -> None:
+    """End the builds that other threads of this process wait for; there they become errors."""
+    for child in list(_running):
+        child.kill()
 
 
 def _end_of(code: int) -> str:

@@ -3,6 +3,7 @@
 TensorRT-RTX's needs no GPU; its parser and API are those of TensorRT.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ onnx = pytest.importorskip('onnx')
 trt = pytest.importorskip('tensorrt_rtx', reason='tensorrt-rtx is not installed')
 
 from offroad_seg_core.inference.bundle import Bundle, write_bundle  # noqa: E402
+from offroad_seg_core.inference.engines import plan_builder  # noqa: E402
 from offroad_seg_core.inference.engines.base import (  # noqa: E402
     EngineError,
     EngineUnavailableError,
@@ -246,6 +248,16 @@ def test_a_child_that_dies_is_told(job, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, 'Popen', Dying)
     with pytest.raises(EngineError, match=r'was killed, as the kernel does.*fix: end other'):
         build_in_child(job, tmp_path / 'plan')
+
+
+def test_a_build_can_be_stopped_from_another_thread(job, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        build = pool.submit(build_in_child, job, tmp_path / 'plan')
+        wait_for(lambda: plan_builder._running, 'the child')
+        plan_builder.stop_builds()
+        with pytest.raises(EngineError, match='was killed'):
+            build.result(DEADLINE_S)
+    assert not plan_builder._running
 
 
 def is_alive(process):
