@@ -75,7 +75,7 @@ def plan_segment(
         LaunchError: an argument, the parameter file or the bundle is wrong.
     """
     given = with_defaults(arguments, SEGMENT_ARGUMENTS)
-    params_file, settings = _read_params_file(given['params_file'])
+    params_file, settings = read_params_file(given['params_file'])
     file_names = list(settings.get('cameras') or ())
     transport = given['transport'] or settings.get('transport', 'raw')
     cameras = _asked_cameras(given, file_names, transport)
@@ -139,7 +139,7 @@ def camera_arguments(cameras: Sequence[CameraTopic]) -> dict[str, str]:
     }
 
 
-def _read_params_file(text: str) -> tuple[Path, dict[str, Any]]:
+def read_params_file(text: str) -> tuple[Path, dict[str, Any]]:
     """Return the path of the parameter file and the values it has for the node.
 
     A file without a section for the node is the user's affair: rcl knows more ways to name it.
@@ -154,7 +154,7 @@ def _read_params_file(text: str) -> tuple[Path, dict[str, Any]]:
         ) from error
     settings = {name: value for section in _sections(content) for name, value in section.items()}
     if path != shipped:
-        settings = {**_read_params_file('')[1], **settings}
+        settings = {**read_params_file('')[1], **settings}
     return path, settings
 
 

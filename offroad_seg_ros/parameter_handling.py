@@ -103,7 +103,7 @@ class ParameterHandling:
         given = self._given_at_start(name)
         if given is not None:
             try:
-                value = _convert(name, given, spec)
+                value = spec.convert(name, given)
                 _check_alone(name, spec, value)
             except ParameterError as error:
                 self._problems[name] = str(error)
@@ -184,20 +184,6 @@ def _check_alone(name: str, spec: Spec, value: Any) -> None:
     spec.check(name, value)
     if name in specs(NodeParams):
         NodeParams(**{name: value})
-
-
-def _convert(name: str, value: Any, spec: Spec) -> Any:
-    """Return a value from a file or command line as the parameter's type, or ParameterError."""
-    if spec.type is float and type(value) is int:
-        return float(value)
-    if spec.type is tuple:
-        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
-            return tuple(entry for entry in value if entry)
-        raise ParameterError.of(name, value, 'a list of texts', 'write [name, other name]')
-    if type(value) is not spec.type:
-        fix = 'quote a text, write a number with a point, true or false'
-        raise ParameterError.of(name, value, f'a {spec.type.__name__}', fix)
-    return value
 
 
 def _descriptor(spec: Spec) -> ParameterDescriptor:

@@ -51,6 +51,19 @@ class Spec(NamedTuple):
             expected = f'{self.low} to {self.high}'
             raise ParameterError.of(name, value, expected, 'give a value in this range')
 
+    def convert(self, name: str, value: Any) -> Any:
+        """Return a value from a file or command line as this type, or raise ParameterError."""
+        if self.type is float and type(value) is int:
+            return float(value)
+        if self.type is tuple:
+            if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+                return tuple(entry for entry in value if entry)
+            raise ParameterError.of(name, value, 'a list of texts', 'write [name, other name]')
+        if type(value) is not self.type:
+            fix = 'quote a text, write a number with a point, true or false'
+            raise ParameterError.of(name, value, f'a {self.type.__name__}', fix)
+        return value
+
 
 def _param(default: Any, description: str, **constraints: Any) -> Any:
     return field(default=default, metadata={'description': description, **constraints})

@@ -101,7 +101,7 @@ class SegmenterPredictor:
         }
         return {
             'files': self._segmenter.bundle.manifest.files,
-            'engine': str(self._segmenter.engine.info),
+            'engine': asdict(self._segmenter.engine.info),
             'options': asdict(self._segmenter.options),
             'views': views,
         }

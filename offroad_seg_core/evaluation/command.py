@@ -1,0 +1,156 @@
+"""What every command that evaluates does the same way: outputs, progress, words at the end."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import errno
+from pathlib import Path
+import signal
+import sys
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
+from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
+from offroad_seg_core.evaluation.outputs.labels import LabelFiles
+from offroad_seg_core.evaluation.outputs.overlay_video import OverlayVideo
+from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
+from offroad_seg_core.evaluation.outputs.sink import Sink
+from offroad_seg_core.evaluation.parts import read_identity
+from offroad_seg_core.evaluation.result import read_summary
+from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.label_names import label_names_json
+from offroad_seg_core.legend import legend_entries
+from offroad_seg_core.taxonomy import Taxonomy
+from offroad_seg_core.visualization import DEFAULT_ALPHA
+
+LABELS = ('png', 'bag', 'both', 'none')
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is written."""
+    add = parser.add_argument
+    add('--output', type=Path, metavar='DIR', help='folder of the result')
+    add('--labels', choices=LABELS, default='png', help='how label maps are written')
+    add('--video', action='store_true', help='also write overlay videos')
+    add(
+        '--pictures-every',
+        type=int,
+        default=1,
+        metavar='N',
+        help='of the report: every Nth frame has a picture; 0: none',
+    )
+    add('--restart', action='store_true', help='forget an unfinished result')
+
+
+def chosen_outputs(
+    given: argparse.Namespace,
+    taxonomy: Taxonomy,
+    cost_table: np.ndarray,
+    start_ns: int = 0,
+    alpha: float = DEFAULT_ALPHA,
+) -> tuple[Sink, ...]:
+    """Return what writes the outputs that were asked for.
+
+    Args:
+        given: See add_output_options.
+        taxonomy: Of the labels.
+        cost_table: ``(256,)`` uint8, class id -> cost.
+        start_ns: Time of recording of the first frame.
+        alpha: Share of the colour in overlays.
+
+    Raises:
+        ValueError: A number that cannot be.
+    """
+    if given.pictures_every < 0:
+        got = f'--pictures-every: got {given.pictures_every}'
+        raise ValueError(f'{got}; expected 0 or more; 1 takes every frame')
+    sinks: list[Sink] = []
+    if given.labels in ('png', 'both'):
+        sinks.append(LabelFiles())
+    if given.labels in ('bag', 'both'):
+        names = label_names_json(taxonomy, cost_table)
+        sinks.append(LabelBag(cost_table, names, start_ns, alpha))
+    if given.video:
+        costs = {entry.name: int(cost_table[entry.id]) for entry in taxonomy.classes}
+        sinks.append(OverlayVideo(cost_table, legend_entries(taxonomy, costs), start_ns, alpha))
+    if given.pictures_every:
+        sinks.append(ReportFrames(given.pictures_every))
+    return tuple(sinks)
+
+
+def recorded_engine(output: Path, engine: str, precision: str) -> tuple[str, str]:
+    """Return engine and precision; where 'auto' was asked for, those of an unfinished result.
+
+    Another engine, chosen because it is faster today, would not give the same labels.
+    """
+    known = (read_identity(output) or {}).get('model', {}).get('engine')
+    if not isinstance(known, dict):
+        return engine, precision
+    return (
+        known['name'] if engine == 'auto' else engine,
+        known['precision'] if precision == 'auto' else precision,
+    )
+
+
+def run_with_progress(evaluation: Evaluation, restart: bool) -> Path:
+    """Evaluate with a bar that tells the remaining time; return the folder of the result."""
+    total = evaluation.source.num_frames or None
+    with tqdm(total=total, unit='frame', dynamic_ncols=True) as bar:
+        return evaluate(evaluation, bar.update, restart)
+
+
+def describe(folder: Path) -> str:
+    """Return the main figures of a result for a terminal."""
+    said = read_summary(folder)
+    labelled, total = said['num_labelled'], said['num_frames']
+    lines = [f'{labelled} of {total} frames labelled by {said["model"]["model"]}']
+    if said['scores']:
+        scores = said['scores']['together']['scores']
+        rules = said['scores']['mean_rules']
+        against = 'agreement with the reference, ' if said['reference'] else ''
+        lines += [
+            f'{against}mIoU {_number(scores[key])} {rules[rule]}'
+            for key, rule in (('miou_present', 'present'), ('miou_all_absent_0', 'all_absent_0'))
+        ]
+        lines.append(f'false safe rate {_number(scores["false_safe_rate"])}')
+    for name, timing in said['timings_ms'].items():
+        lines.append(f'{name[:-3]}: {timing["p50"]:.1f} ms, 95 % below {timing["p95"]:.1f} ms')
+    lines += [f'{p["count"]} frames: {p["problem"]}' for p in said['problems'][:5]]
+    lines += [f'note: {note}' for note in said['notes']]
+    return '\n'.join(lines)
+
+
+def guarded(name: str, output: Callable[[], Path], command: Callable[[], int]) -> int:
+    """Run a command; turn what stops it into words and an exit code.
+
+    Returns:
+        The command's code; 1 for bad input, a failed engine or a full disk; 130 after Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    kept = 'what is complete is kept'
+    try:
+        return command()
+    except KeyboardInterrupt:
+        again = f'in {output()}.unfinished; the same command goes on'
+        print(f'{name}: stopped; {kept} {again}', file=sys.stderr)
+        return 130
+    except OSError as error:
+        fix = ''
+        if error.errno == errno.ENOSPC:
+            fix = f'; {kept}; free some space and repeat the command, or --output elsewhere'
+        print(f'{name}: {error}{fix}', file=sys.stderr)
+    except (ValueError, EngineError) as error:
+        print(f'{name}: {error}', file=sys.stderr)
+    return 1
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _number(value: float | None) -> str:
+    return 'undefined' if value is None else f'{value:.4f}'
