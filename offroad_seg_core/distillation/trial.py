@@ -28,7 +28,9 @@ def smoke_distillation(config: TrainConfig) -> TrainConfig:
     unlabelled = settings.unlabelled
     if unlabelled is not None:
         rendered = config.output / 'smoke_frames' / 'train' / 'images'
-        unlabelled = replace(unlabelled, path=rendered, pattern='*', topics=(), every=1, confidence=0.0)
+        unlabelled = replace(
+            unlabelled, path=rendered, pattern='*', topics=(), every=1, confidence=0.0
+        )
     trial = replace(
         settings,
         teachers=tuple(replace(entry, path=path, mapping=None) for entry in settings.teachers),

@@ -62,19 +62,13 @@ def labelled(tmp_path):
     return FrameSet(files, FALCON, MaskReader(FALCON, 'class_ids'), 'here')
 
 
-def lesson_of(labelled, bundle, folder, **unlabelled):
-    config = DistillationConfig(
-        **load_config(
-            DistillationConfig,
-            {
-                'teachers': [{'path': str(bundle)}],
-                'soft_labels': {'folder': str(folder), 'stride': 16},
-                'unlabelled': {
-                    key: str(v) if key == 'path' else v for key, v in unlabelled.items()
-                },
-            },
-        ).__dict__
-    )
+def lesson_of(labelled, bundle, folder, temperature=1.0, **unlabelled):
+    source = {
+        'teachers': [{'path': str(bundle), 'temperature': temperature}],
+        'soft_labels': {'folder': str(folder), 'stride': 16},
+        'unlabelled': {**unlabelled, 'path': str(unlabelled['path'])},
+    }
+    config = load_config(DistillationConfig, source)
     return prepare_lesson(config, FALCON, SPEC, labelled)
 
 
@@ -132,9 +126,11 @@ def test_a_drive_becomes_frames_that_the_teachers_labelled(
 
 def test_an_empty_gate_says_so(drive, labelled, checkpoint, tmp_path):
     bag, _ = drive
-    match = r'drive: got no pixel of 3 frames that reaches .*confidence 1; the teachers are sure'
+    match = (
+        r'drive: got no pixel of 3 frames that reaches .*confidence 0\.9; the teachers are sure'
+    )
     with pytest.raises(DatasetError, match=match):
-        lesson_of(labelled, checkpoint, tmp_path / 'soft', path=bag, confidence=1.0)
+        lesson_of(labelled, checkpoint, tmp_path / 'soft', 1e4, path=bag, confidence=0.9)
 
 
 def test_features_alone_need_no_answers(labelled, tmp_path):
