@@ -27,6 +27,7 @@ from offroad_seg_core.legend import legend_entries
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.visualization import DEFAULT_ALPHA
 
+_QUIET_PERIOD_S = 5.0
 LABELS = ('png', 'bag', 'both', 'none')
 
 
@@ -50,7 +51,6 @@ def chosen_outputs(
     given: argparse.Namespace,
     taxonomy: Taxonomy,
     cost_table: np.ndarray,
-    start_ns: int = 0,
     alpha: float = DEFAULT_ALPHA,
 ) -> tuple[Sink, ...]:
     """Return what writes the outputs that were asked for.
@@ -59,7 +59,6 @@ def chosen_outputs(
         given: See add_output_options.
         taxonomy: Of the labels.
         cost_table: ``(256,)`` uint8, class id -> cost.
-        start_ns: Time of recording of the first frame.
         alpha: Share of the colour in overlays.
 
     Raises:
@@ -73,10 +72,10 @@ def chosen_outputs(
         sinks.append(LabelFiles())
     if given.labels in ('bag', 'both'):
         names = label_names_json(taxonomy, cost_table)
-        sinks.append(LabelBag(cost_table, names, start_ns, alpha))
+        sinks.append(LabelBag(cost_table, names, alpha))
     if given.video:
         costs = {entry.name: int(cost_table[entry.id]) for entry in taxonomy.classes}
-        sinks.append(OverlayVideo(cost_table, legend_entries(taxonomy, costs), start_ns, alpha))
+        sinks.append(OverlayVideo(cost_table, legend_entries(taxonomy, costs), alpha))
     if given.pictures_every:
         sinks.append(ReportFrames(given.pictures_every))
     return tuple(sinks)
@@ -99,7 +98,8 @@ def recorded_engine(output: Path, engine: str, precision: str) -> tuple[str, str
 def run_with_progress(evaluation: Evaluation, restart: bool) -> Path:
     """Evaluate with a bar that tells the remaining time; return the folder of the result."""
     total = evaluation.source.num_frames or None
-    with tqdm(total=total, unit='frame', dynamic_ncols=True) as bar:
+    interval_s = 0.1 if sys.stderr.isatty() else _QUIET_PERIOD_S
+    with tqdm(total=total, unit='frame', dynamic_ncols=True, mininterval=interval_s) as bar:
         return evaluate(evaluation, bar.update, restart)
 
 

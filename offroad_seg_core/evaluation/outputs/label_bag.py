@@ -36,7 +36,6 @@ class LabelBag:
     Args:
         cost_table: ``(256,)`` uint8, class id -> cost.
         label_names: What the node publishes latched as label_names.
-        start_ns: Time of recording of the first message.
         alpha: Share of the colour in the overlay.
     """
 
@@ -44,11 +43,9 @@ class LabelBag:
         self,
         cost_table: np.ndarray,
         label_names: str,
-        start_ns: int,
         alpha: float = DEFAULT_ALPHA,
     ) -> None:
         self._costs, self._label_names, self._alpha = cost_table, label_names, alpha
-        self._start_ns = start_ns
         self._bag: MessageBag | None = None
 
     def identity(self) -> Any:
@@ -59,8 +56,7 @@ class LabelBag:
         """Start a part, see Sink."""
         del folder
         self._bag = MessageBag(part / FOLDER, compressed=True)
-        if part.name.strip('0') == '':  # the first part
-            self._bag.write_latched(LABEL_NAMES, self._start_ns, self._label_names)
+        self._is_empty = True
 
     def prepare(self, labelled: Labelled) -> np.ndarray:
         """Draw and compress the overlay, see Sink."""
@@ -73,6 +69,9 @@ class LabelBag:
         frame, label_map = labelled.frame, labelled.prediction.label_map
         header, base = Header(frame.stamp_ns, frame.frame_id), f'/{frame.camera}/segmentation'
         write, time_ns = self._bag.write_image, frame.time_ns
+        if self._is_empty:  # in each file of the split bag, so that each can be played alone
+            self._bag.write_latched(LABEL_NAMES, time_ns, self._label_names)
+            self._is_empty = False
         write(f'{base}/mask', time_ns, header, label_map, 'mono8')
         costs = lookup(label_map, self._costs)
         write(f'{base}/traversability', time_ns, header, costs, 'mono8')

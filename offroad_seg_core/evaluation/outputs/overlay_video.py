@@ -41,12 +41,11 @@ def draw_overlay(
 
 
 class OverlayVideo:
-    """Writes the videos, each frame at its time of recording.
+    """Writes the videos, each frame at its time of recording after the camera's first one.
 
     Args:
         cost_table: ``(256,)`` uint8, class id -> cost.
         legend: What the colours mean.
-        start_ns: Time of recording that is the videos' beginning.
         alpha: Share of the colour.
     """
 
@@ -54,17 +53,15 @@ class OverlayVideo:
         self,
         cost_table: np.ndarray,
         legend: tuple[LegendEntry, ...],
-        start_ns: int,
         alpha: float = DEFAULT_ALPHA,
     ) -> None:
         self._costs, self._legend, self._alpha = cost_table, legend, alpha
-        self._start_ns = start_ns
         self._stack = ExitStack()
         self._videos: dict[str, tuple[VideoWriter, int, tuple[int, int]]] = {}
 
     def identity(self) -> Any:
         """Return what it draws."""
-        return ['video', self._alpha, self._start_ns]
+        return ['video', self._alpha]
 
     def begin(self, folder: Path, part: Path) -> None:
         """Start a part, see Sink."""
@@ -83,9 +80,9 @@ class OverlayVideo:
         camera = safe_name(labelled.frame.camera)
         if camera not in self._videos:
             size = prepared.shape[0], prepared.shape[1]
-            first_ms = (labelled.frame.time_ns - self._start_ns) // 1_000_000
+            first_ms = labelled.frame.time_ns // 1_000_000
             # The part's place in time is in the name, since a video begins at zero.
-            path = self._part / f'{camera}.{first_ms:012d}.mp4'
+            path = self._part / f'{camera}.{first_ms:020d}.mp4'
             self._videos[camera] = (
                 self._stack.enter_context(open_video(path, size)),
                 first_ms,
@@ -94,8 +91,7 @@ class OverlayVideo:
         video, first_ms, size = self._videos[camera]
         if prepared.shape[:2] != size:  # the camera changed its size
             prepared = fit_inside(prepared, size)
-        now_ms = (labelled.frame.time_ns - self._start_ns) / 1e6
-        video.write(prepared, (now_ms - first_ms) / 1e3)
+        video.write(prepared, (labelled.frame.time_ns - first_ms * 1_000_000) / 1e9)
 
     def commit(self) -> None:
         """Complete the part's videos."""
@@ -107,10 +103,12 @@ class OverlayVideo:
 
     def finish(self, folder: Path, parts: list[Path]) -> None:
         """Join the parts, see Sink."""
-        pieces: dict[str, list[tuple[float, Path]]] = {}
+        pieces: dict[str, list[tuple[int, Path]]] = {}
         for part in parts:
             for path in sorted(part.glob('*.mp4')):
                 camera, first_ms, _ = path.name.rsplit('.', 2)
-                pieces.setdefault(camera, []).append((int(first_ms) / 1e3, path))
+                pieces.setdefault(camera, []).append((int(first_ms), path))
         for camera, files in pieces.items():
-            join_videos(folder / f'overlay_{camera}.mp4', files)
+            begin_ms = files[0][0]
+            timed = [((first_ms - begin_ms) / 1e3, path) for first_ms, path in files]
+            join_videos(folder / f'overlay_{camera}.mp4', timed)

@@ -33,8 +33,8 @@ def sinks(drives, predictor):
     return (
         LabelFiles(),
         ReportFrames(),
-        OverlayVideo(predictor.cost_table, legend, drives.START_NS),
-        LabelBag(predictor.cost_table, '{"names": []}', drives.START_NS),
+        OverlayVideo(predictor.cost_table, legend),
+        LabelBag(predictor.cost_table, '{"names": []}'),
     )
 
 

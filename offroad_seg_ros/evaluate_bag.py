@@ -1,0 +1,182 @@
+"""Replay a drive through the node's segmenter without ROS, measure, and write a report.
+
+    ros2 run offroad_seg_ros evaluate_bag drive --output drive_evaluation
+    ros2 run offroad_seg_ros evaluate_bag drive --truth labels_folder --video
+    ros2 run offroad_seg_ros evaluate_bag drive --labels-from recorded_outputs
+
+Takes bags (whole or cut off), folders of pictures and videos, and the node's parameter file.
+Exact label maps below <camera>/ground_truth are found by themselves. After Ctrl-C or a crash the
+same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import logging
+from pathlib import Path
+import sys
+from typing import get_args
+
+from offroad_seg_core.datasets.mask_values import MaskFormat
+from offroad_seg_core.evaluation.command import (
+    add_output_options,
+    chosen_outputs,
+    describe,
+    guarded,
+    recorded_engine,
+    run_with_progress,
+)
+from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.inputs import (
+    AUTO,
+    TruthOptions,
+    find_truth,
+    open_frames,
+    recorded_labels,
+)
+from offroad_seg_core.evaluation.predictors import (
+    Predictor,
+    RecordedPredictor,
+    SegmenterPredictor,
+)
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames, SeveralSources
+from offroad_seg_core.evaluation.sources.frame import TARGET, Source
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.segmenter import Segmenter
+from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_ros.model_loading import camera_views, cost_overrides, open_segmenter
+from offroad_seg_ros.params import NodeParams
+from offroad_seg_ros.params_file import load_params
+
+
+def _camera_topic(text: str) -> tuple[str, str]:
+    camera, separator, topic = text.partition('=')
+    if not (camera and separator and topic):
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected CAMERA=/topic')
+    return camera, topic
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='evaluate_bag',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('inputs', nargs='+', type=Path, help='bags, folders of pictures, videos')
+    add('--topics', nargs='+', default=(), metavar='TOPIC', help='of pictures; default: all')
+    add('--params-file', default='', help='copy of segment.param.yaml; default: the shipped one')
+    add('--bundle', default='', help="default: the parameter file's, else the demo model")
+    for name in ('engine', 'precision', 'tta'):
+        add(f'--{name}', default='', help='default: as the parameter file says')
+    add('--labels-from', type=Path, metavar='BAG', help="a live node's labels instead of a model")
+    add('--truth', default=AUTO, help='auto, none, a bag, or a folder of label files')
+    add('--truth-topics', nargs='+', type=_camera_topic, default=(), metavar='CAMERA=TOPIC')
+    add('--truth-taxonomy', default='', help="what its ids mean; default: the model's classes")
+    add('--truth-mapping', help="to the model's classes: a shipped mapping, a file, or by_name")
+    add('--truth-format', choices=get_args(MaskFormat), default='class_ids', help='of label files')
+    add('--reference', default='', metavar='BUNDLE', help='compare with this model, not truth')
+    add_output_options(parser)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; return 0, 1 with a reason, or 130 when it was interrupted."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
+    keep_freed_memory()
+    given.output = given.output or Path(f'{given.inputs[0].resolve().stem}_evaluation')
+    return guarded('evaluate_bag', lambda: given.output, lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
+    frames, problems = _open_inputs(given.inputs, given.topics)
+    cameras = [name for entry in frames.values() for name in entry.description()['cameras']]
+    engine, precision = recorded_engine(
+        given.output, given.engine or 'auto', given.precision or 'auto'
+    )
+    overrides = {
+        'bundle': given.bundle,
+        'engine': engine if engine != 'auto' else given.engine,
+        'precision': precision if precision != 'auto' else given.precision,
+        'tta': given.tta,
+    }
+    params = load_params(given.params_file, tuple(dict.fromkeys(cameras)), overrides)
+    predictor = _predictor(given, params)
+    try:
+        reference = (
+            SegmenterPredictor(Segmenter.open(given.reference)) if given.reference else None
+        )
+        named = {
+            name: _with_labels(entry, given, predictor, reference is not None)
+            for name, entry in frames.items()
+        }
+        several = len(given.inputs) > 1
+        source = SeveralSources(named, problems) if several else next(iter(named.values()))
+        outputs = chosen_outputs(
+            given, predictor.taxonomy, predictor.cost_table, params.overlay_alpha
+        )
+        title = ', '.join(frames)
+        evaluation = Evaluation(source, predictor, given.output, reference, outputs, title=title)
+        folder = run_with_progress(evaluation, given.restart)
+    finally:
+        predictor.close()
+    print(f'{describe(folder)}\n\n{folder / "report" / "index.html"}')
+    return 1 if problems else 0
+
+
+def _open_inputs(
+    paths: Sequence[Path], topics: Sequence[str]
+) -> tuple[dict[str, Source], list[str]]:
+    """Return the frames of each input by a name, and what is wrong with the others."""
+    found: dict[str, Source] = {}
+    problems = []
+    for path in paths:
+        name = path.resolve().stem
+        name = name if name not in found else f'{name}_{len(found) + 1}'
+        try:
+            found[name] = open_frames(path, topics)
+        except ValueError as error:
+            # Of several drives, one that is no good does not cost the others.
+            if len(paths) == 1:
+                raise
+            problems.append(str(error))
+            logging.error('%s', error)
+    if not found:
+        raise ValueError('; '.join(problems))
+    return found, problems
+
+
+def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
+    costs = cost_overrides(params)
+    if given.labels_from is None:
+        return SegmenterPredictor(open_segmenter(params, costs), camera_views(params))
+    bundle = Bundle.load(params.bundle)
+    description = {
+        'model': f'labels of {given.labels_from}, of {bundle.identity}',
+        'engine': 'as recorded',
+        'options': {},
+    }
+    return RecordedPredictor(bundle.taxonomy, bundle.taxonomy.cost_table(costs), description)
+
+
+def _with_labels(
+    frames: Source, given: argparse.Namespace, predictor: Predictor, has_reference: bool
+) -> Source:
+    maps = recorded_labels(given.labels_from) if given.labels_from else {}
+    options = TruthOptions(
+        given.truth,
+        dict(given.truth_topics) or None,
+        given.truth_taxonomy,
+        given.truth_mapping,
+        given.truth_format,
+    )
+    truth = None if has_reference else find_truth(frames, predictor.taxonomy, options)
+    if truth is not None:
+        maps[TARGET] = truth
+    return LabelledFrames(frames, maps) if maps else frames
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The command as a user starts it; it needs no running ROS."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from offroad_seg_core.taxonomy import load_taxonomy
+from offroad_seg_ros.demo_inputs import CameraBag
+from offroad_seg_ros.evaluate_bag import main
+from offroad_seg_ros.params import ParameterError
+from offroad_seg_ros.params_file import load_params
+
+SIZE = (64, 96)
+START_NS = 1_700_000_000_000_000_000
+LANDSCAPE, SKY = 8, 9
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """Three frames of two cameras, landscape above sky, so that rotating shows."""
+    taxonomy = load_taxonomy('falcon10')
+    labels = np.full(SIZE, LANDSCAPE, np.uint8)
+    labels[32:] = SKY
+    with CameraBag(tmp_path / 'drive') as bag:
+        for index in range(3):
+            for camera in ('windshield', 'left'):
+                time_ns = START_NS + index * 100_000_000
+                pixels = taxonomy.palette_bgr[labels]
+                bag.write_picture(camera, f'/{camera}/image_raw', time_ns, pixels, 'bgr8')
+                topic = f'/{camera}/ground_truth/label_map'
+                truth = labels.copy()
+                truth[24:40] = 255  # the model's blocks cover both colours there
+                bag.write_picture(camera, topic, time_ns, truth, 'mono8')
+    return tmp_path / 'drive'
+
+
+@pytest.fixture
+def evaluate(drive, palette_bundle, tmp_path):
+    """Return a function that runs the command on the drive with further arguments."""
+
+    def run(*arguments, inputs=(drive,)):
+        given = ('--bundle', palette_bundle, '--engine', 'onnxruntime')
+        output = ('--output', tmp_path / 'result')
+        return main([str(word) for word in (*inputs, *given, *output, *arguments)])
+
+    return run
+
+
+def summary(tmp_path):
+    return json.loads((tmp_path / 'result' / 'summary.json').read_text())
+
+
+def test_without_ros_in_a_process_of_its_own(drive, palette_bundle, tmp_path):
+    blocked = tmp_path / 'blocked'
+    blocked.mkdir()
+    for name in ('rclpy', 'torch', 'sensor_msgs'):
+        (blocked / f'{name}.py').write_text(f'raise ImportError("{name} is blocked")')
+    code = f'import sys; sys.path.insert(0, {str(blocked)!r}); ' + (
+        'from offroad_seg_ros.evaluate_bag import main; sys.exit(main(sys.argv[1:]))'
+    )
+    options = ['--bundle', palette_bundle, '--engine', 'onnxruntime', '--output', 'result']
+    root = str(Path(__file__).parents[2])
+    ended = subprocess.run(
+        [sys.executable, '-c', f'import sys; sys.path.insert(0, {root!r}); {code}',
+         *map(str, (drive, *options))],
+        capture_output=True, text=True, cwd=tmp_path, timeout=100,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert '6 of 6 frames labelled by palette' in ended.stdout
+    assert 'mIoU 1.0000 over the classes that occur in the truth' in ended.stdout
+    assert 'Traceback' not in ended.stderr
+    assert (tmp_path / 'result' / 'labels' / 'left' / f'{START_NS}.png').is_file()
+
+
+def test_the_parameter_file_of_the_node_counts(evaluate, tmp_path):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[60:] = 1
+    cv2.imwrite(str(tmp_path / 'ego.png'), mask)
+    text = f"""
+/**:
+  ros__parameters:
+    tta: flip
+    absent_classes: [Trees]
+    windshield: {{rotation_deg: 180, ego_mask: {tmp_path / 'ego.png'}}}
+"""
+    (tmp_path / 'mine.yaml').write_text(text)
+    assert evaluate('--params-file', tmp_path / 'mine.yaml') == 0
+    options = summary(tmp_path)['model']['options']
+    assert (options['tta'], options['absent_classes']) == ('flip', ['Trees'])
+    folder = tmp_path / 'result' / 'labels'
+    masks = [cv2.imread(str(folder / c / f'{START_NS}.png'), -1) for c in ('windshield', 'left')]
+    assert (masks[0][60:] == 255).all()
+    assert (masks[1][60:] == SKY).all()
+    np.testing.assert_array_equal(masks[0][:20], LANDSCAPE)  # back in the camera's geometry
+    assert evaluate('--params-file', tmp_path / 'mine.yaml', '--tta', 'off') == 0
+    assert summary(tmp_path)['model']['options']['tta'] == 'off'
+
+
+def test_values_that_no_parameter_can_have(tmp_path):
+    (tmp_path / 'mine.yaml').write_text('/**: {ros__parameters: {tta: off}}')
+    with pytest.raises(ParameterError, match='tta: got False, expected a str'):
+        load_params(str(tmp_path / 'mine.yaml'), ('front',), {})
+    with pytest.raises(ParameterError, match="engine: got 'abacus'"):
+        load_params('', ('front',), {'engine': 'abacus'})
+
+
+def test_of_several_inputs_a_bad_one_is_named_and_the_rest_is_done(
+    evaluate, drive, tmp_path, capsys
+):
+    assert evaluate('--labels', 'none', inputs=(drive, tmp_path / 'nowhere')) == 1
+    told = capsys.readouterr().out
+    assert 'note: ' in told
+    assert 'nowhere: not there' in told
+    said = summary(tmp_path)
+    assert set(said['counts']) == {'drive/windshield', 'drive/left'}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'told'),
+    [
+        (('--topics', '/none'), 'got /none, expected topics of sensor_msgs/Image'),
+        (('--truth', 'nowhere'), 'got no .png files, expected label maps'),
+        (('--engine', 'abacus'), "parameter engine: got 'abacus'"),
+        (('--pictures-every', '-1'), '--pictures-every: got -1; expected 0 or more'),
+        (('--labels-from', '{drive}'), 'got no topic .../segmentation/mask; it holds /left'),
+    ],
+)
+def test_errors_name_the_cause(evaluate, drive, tmp_path, capsys, arguments, told):
+    assert evaluate(*(word.format(drive=drive) for word in arguments)) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / 'result').exists()
+
+
+def test_an_unfinished_result_keeps_the_engine_it_began_with(evaluate, drive, tmp_path):
+    from offroad_seg_core.evaluation.command import recorded_engine
+
+    assert recorded_engine(tmp_path / 'result', 'auto', 'auto') == ('auto', 'auto')
+    folder = tmp_path / 'result.unfinished'
+    folder.mkdir()
+    known = {'model': {'engine': {'name': 'openvino', 'precision': 'bf16'}}}
+    (folder / 'run.json').write_text(json.dumps(known))
+    assert recorded_engine(tmp_path / 'result', 'auto', 'auto') == ('openvino', 'bf16')
+    assert recorded_engine(tmp_path / 'result', 'torch', 'auto') == ('torch', 'bf16')
