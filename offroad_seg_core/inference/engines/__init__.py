@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 import logging
 from pathlib import Path
@@ -33,6 +33,7 @@ __all__ = [
     'EngineUnavailableError',
     'LabelEngine',
     'create_engine',
+    'precisions_of',
     'warm_up',
 ]
 
@@ -41,26 +42,37 @@ log = logging.getLogger(__name__)
 EngineFactory = Callable[[Bundle, EngineSettings], Engine]
 
 
-def _lazy(module: str, name: str) -> EngineFactory:
-    # The libraries are heavy and optional: each is imported when its engine is asked for.
-    def make(bundle: Bundle, settings: EngineSettings) -> Engine:
-        engine_class = getattr(import_module(f'{__name__}.{module}'), name)
-        return _create(engine_class, bundle, settings)
+@dataclass(frozen=True)
+class _Lazy:
+    """An engine class that is imported when its engine is asked for."""
 
-    return make
+    module: str
+    name: str
+
+    def load(self) -> Any:
+        return getattr(import_module(f'{__name__}.{self.module}'), self.name)
+
+    def __call__(self, bundle: Bundle, settings: EngineSettings) -> Engine:
+        return _create(self.load(), bundle, settings)
 
 
 ENGINES: dict[str, EngineFactory] = {
-    'openvino': _lazy('openvino', 'OpenVinoEngine'),
-    'onnxruntime': _lazy('onnxruntime', 'OnnxRuntimeEngine'),
-    'torch': _lazy('torch', 'TorchEngine'),
-    'tensorrt': _lazy('tensorrt', 'TensorRtEngine'),
-    'tensorrt_rtx': _lazy('tensorrt', 'TensorRtRtxEngine'),
-    'torch2trt': _lazy('torch2trt', 'Torch2TrtEngine'),
-    'onnxruntime_cuda': _lazy('onnxruntime_gpu', 'OnnxRuntimeCudaEngine'),
-    'onnxruntime_tensorrt': _lazy('onnxruntime_gpu', 'OnnxRuntimeTensorRtEngine'),
+    'openvino': _Lazy('openvino', 'OpenVinoEngine'),
+    'onnxruntime': _Lazy('onnxruntime', 'OnnxRuntimeEngine'),
+    'torch': _Lazy('torch', 'TorchEngine'),
+    'tensorrt': _Lazy('tensorrt', 'TensorRtEngine'),
+    'tensorrt_rtx': _Lazy('tensorrt', 'TensorRtRtxEngine'),
+    'torch2trt': _Lazy('torch2trt', 'Torch2TrtEngine'),
+    'onnxruntime_cuda': _Lazy('onnxruntime_gpu', 'OnnxRuntimeCudaEngine'),
+    'onnxruntime_tensorrt': _Lazy('onnxruntime_gpu', 'OnnxRuntimeTensorRtEngine'),
 }
 """Name → factory (bundle, settings)."""
+
+
+def precisions_of(name: str) -> tuple[str, ...]:
+    """Return the precisions that an engine of this package knows, the preferred one first."""
+    entry = ENGINES[name]
+    return entry.load().precisions if isinstance(entry, _Lazy) else ()
 
 
 def create_engine(
@@ -128,11 +140,12 @@ def _create(engine_class: Any, bundle: Bundle, settings: EngineSettings) -> Engi
         return engine_class(bundle, settings)
     refused = []
     for candidate in supported:
-        if candidate == 'int8':  # its accuracy must have been checked: only when asked for
+        # Its accuracy must have been checked: only when asked for, or when there is nothing else.
+        if candidate == 'int8' and bundle.precisions != ('int8',):
             continue
         try:
             return engine_class(bundle, replace(settings, precision=candidate))
-        except EngineUnavailableError as error:
+        except (EngineUnavailableError, BundleError) as error:  # the latter: no such file
             refused.append(f'{candidate}: {error}')
     raise EngineUnavailableError('; '.join(refused))
 
