@@ -1,0 +1,126 @@
+"""How much accuracy a smaller arithmetic may cost, and which classes lost more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from dataclasses import dataclass as record
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from offroad_seg_core.config import STRICT
+from offroad_seg_core.datasets.frames import FrameSet
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.engines import create_engine
+from offroad_seg_core.inference.segmenter import Segmenter
+from offroad_seg_core.metrics.arithmetic import by_name, plain
+from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
+from offroad_seg_core.taxonomy import LETHAL_COST, Taxonomy
+
+
+@dataclass(frozen=True, config=STRICT)
+class AccuracyLimits:
+    """What is refused. All are shares of 1: 0.01 is one point.
+
+    Attributes:
+        max_miou_drop: Loss of mean IoU over the classes that occur in the truth.
+        max_dangerous_drop: Loss of IoU of any class that may break the robot: those of lethal
+            traversability cost.
+    """
+
+    max_miou_drop: float = Field(default=0.01, ge=0)
+    max_dangerous_drop: float = Field(default=0.03, ge=0)
+
+
+@record(frozen=True)
+class AccuracyLoss:
+    """What changed between two confusion matrices of the same frames.
+
+    Attributes:
+        engine: What ran both.
+        miou_before: Mean IoU over the classes in the truth.
+        miou_after: Likewise.
+        class_drops: Class name -> loss of IoU; nan where the class occurs nowhere.
+        violations: What is beyond the limits, as sentences that name the classes.
+        unseen: Dangerous classes that no frame shows: nothing is known of them.
+    """
+
+    engine: str
+    miou_before: float
+    miou_after: float
+    class_drops: dict[str, float]
+    violations: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+    @property
+    def miou_drop(self) -> float:
+        """Loss of mean IoU."""
+        return self.miou_before - self.miou_after
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a manifest, None in place of nan."""
+        return plain({**asdict(self), 'miou_drop': self.miou_drop})
+
+
+def measure(
+    bundle: Bundle, frames: FrameSet, engine: str, precision: str, num_threads: int = 0
+) -> ConfusionMatrix:
+    """Segment labelled frames as the robot would, from its logits.
+
+    Args:
+        bundle: What is measured.
+        frames: With labels of the bundle's classes.
+        engine: A key of ENGINES.
+        precision: Of the engine.
+        num_threads: Of the engine; 0 leaves them to it.
+
+    Raises:
+        EngineError, BundleError: The engine cannot run the bundle in this precision.
+    """
+    made = create_engine(bundle, engine, precision, num_threads)
+    segmenter = Segmenter(bundle, made, head='logits')
+    matrix = ConfusionMatrix(bundle.taxonomy.num_classes)
+    for index in range(len(frames)):
+        image, target = frames.read(index)
+        matrix.update(segmenter.segment(image, 'rgb').label_map, target)
+    segmenter.close()
+    return matrix
+
+
+def compare(
+    before: ConfusionMatrix,
+    after: ConfusionMatrix,
+    taxonomy: Taxonomy,
+    limits: AccuracyLimits,
+    engine: str = '',
+) -> AccuracyLoss:
+    """Hold the confusion matrices of the same frames against each other and the limits."""
+    drops = before.iou() - after.iou()
+    present = before.true_pixels > 0
+    dangerous = np.array([entry.cost == LETHAL_COST for entry in taxonomy.classes])
+    names = np.array(taxonomy.names)
+    miou_drop = before.miou_present - after.miou_present
+    violations = []
+    if not miou_drop <= limits.max_miou_drop:
+        worst = np.argsort(-np.where(present, drops, -np.inf))[:3].tolist()
+        falls = ', '.join(f'{names[index]} {-100 * drops[index]:+.1f}' for index in worst)
+        violations.append(
+            f'mIoU fell by {100 * miou_drop:.2f} points, allowed are '
+            f'{100 * limits.max_miou_drop:g}; the most: {falls}'
+        )
+    violations += [
+        f'{names[index]} (dangerous) fell by {100 * drops[index]:.2f} points, allowed are '
+        f'{100 * limits.max_dangerous_drop:g}'
+        for index in np.flatnonzero(dangerous & present)
+        if not drops[index] <= limits.max_dangerous_drop
+    ]
+    return AccuracyLoss(
+        engine,
+        before.miou_present,
+        after.miou_present,
+        by_name(taxonomy.names, drops),
+        tuple(violations),
+        tuple(names[dangerous & ~present].tolist()),
+    )
