@@ -43,6 +43,9 @@ def export_checkpoint(
     kwargs = {'num_classes': checkpoint.taxonomy.num_classes, **settings.options}
     if getattr(checkpoint.build(), 'auxiliary_head', None) is not None:  # for training alone
         kwargs['auxiliary'] = False
+        if 'channels' in kwargs:
+            plan = kwargs['channels'].items()
+            kwargs['channels'] = {k: v for k, v in plan if not k.startswith('auxiliary_head.')}
     architecture = {'name': settings.name, 'kwargs': kwargs}
     model = create_model(settings.name, **kwargs)
     model.load_state_dict({name: checkpoint.weights[name] for name in model.state_dict()})

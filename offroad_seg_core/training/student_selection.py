@@ -116,7 +116,7 @@ def measure(config: TrainConfig, names: Sequence[str], target: Target) -> list[S
             segmenters[name] = Segmenter.open(
                 output, target.engine, target.precision, target.num_threads
             )
-        latencies = _latencies_ms(segmenters)
+        latencies = latencies_ms(segmenters)
     for segmenter in segmenters.values():
         segmenter.close()
     return [Student(name, parameters[name], latencies[name]) for name in names]
@@ -156,12 +156,18 @@ def _untrained(config: TrainConfig) -> Checkpoint:
     return Checkpoint(Path('untrained'), config, taxonomy, {'scores': {}}, model.state_dict())
 
 
-def _latencies_ms(segmenters: Mapping[str, Segmenter]) -> dict[str, float]:
+def latencies_ms(segmenters: Mapping[str, Segmenter], part: str = 'total_ms') -> dict[str, float]:
+    """Time segmenters in turn on a full camera frame; medians.
+
+    Args:
+        segmenters: Open, by name.
+        part: Attribute of ``Timings``.
+    """
     image = np.random.default_rng(0).integers(0, 256, (*FRAME_SIZE, 3), np.uint8)
     times: dict[str, list[float]] = {name: [] for name in segmenters}
     for turn in range(WARM_UPS + ROUNDS):
         for name, segmenter in segmenters.items():
             timings = segmenter.segment(image).timings
             if turn >= WARM_UPS:
-                times[name].append(timings.total_ms)
+                times[name].append(getattr(timings, part))
     return {name: statistics.median(values) for name, values in times.items()}
