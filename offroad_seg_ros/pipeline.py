@@ -85,7 +85,7 @@ class Pipeline:
         """Raise ValueError unless `apply` can take these run-time parameters."""
         # One that never runs refuses what the running one would, and disturbs no frame.
         options = segmenter_options(params, self._costs)
-        Segmenter(self.segmenter.bundle, self.segmenter.engine, options)
+        Segmenter(self.segmenter.bundle, self.segmenter.engine, options, head='logits')
 
     def apply(self, params: NodeParams) -> None:
         """Take run-time parameters that were checked, from the next frame on."""

@@ -179,13 +179,13 @@ def _run(
             for turn in range(num_runs)
         ]
         spec = bundle.manifest.input
-        prepare = Preprocessor(spec).prepare
-        batches = [
-            prepare(image, 'bgr', Geometry.fit(image.shape[:2], 0, spec)) for image in images
-        ]
-        logits = [engine.run(batch).logits for batch in batches]
-        kept = [None if array is None else array.copy() for array in logits]
-        return _Answers(labels, kept, times_ms), engine.info, memory_mib
+        preprocessor = Preprocessor(spec)
+        logits: list[NDArray[np.float32] | None] = []
+        for image in images:  # one by one: batches and logits are buffers that are used again
+            geometry = Geometry.fit(image.shape[:2], 0, spec)
+            found = engine.run(preprocessor.prepare(image, 'bgr', geometry)).logits
+            logits.append(None if found is None else found.copy())
+        return _Answers(labels, logits, times_ms), engine.info, memory_mib
     finally:
         engine.close()
 
@@ -208,18 +208,21 @@ def _compared(
         for mine, theirs in zip(answers.logits, reference.logits, strict=True)
         if mine is not None and theirs is not None
     ]
-    agrees = agreement >= minimum
+    has_nan = bool(np.isnan(errors).any())
+    agrees = agreement >= minimum and not has_nan
     reason = f'got a label agreement of {agreement:.4f}, expected at least {minimum}'
+    if has_nan:
+        reason = 'got logits that are not numbers; fix: another precision'
     return {
         'status': 'agrees' if agrees else 'disagrees',
         'reason': '' if agrees else reason,
         'label_agreement': agreement,
-        'max_error': max(errors, default=None),
+        'max_error': None if has_nan else max(errors, default=None),
         'iou_drop': occurring,
     }
 
 
-def _latency(times_ms: list[float]) -> dict[str, float]:
+def _latency(times_ms: list[float]) -> dict[str, Any]:
     if not times_ms:
         return {}
     values = np.percentile(times_ms, (50, 95, 99))
