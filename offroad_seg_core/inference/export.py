@@ -211,7 +211,7 @@ def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         if len(node.output) == 1 and all(name in known for name in node.input):
             feeds = {name: known[name] for name in node.input}
-            (value,) = ReferenceEvaluator(node).run(None, feeds)
+            value = np.asarray(ReferenceEvaluator(node).run(None, feeds)[0])
             known[node.output[0]] = value
             if node.op_type != 'Constant':
                 tensor = numpy_helper.from_array(value)

@@ -12,6 +12,7 @@ CUDA (``dcnv4_triton``), strips of gathered rows elsewhere (``dcnv4_gather``), a
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -127,10 +128,9 @@ def _implementation(value: Tensor) -> Any:
     """Return the module that computes on the value's device: Triton where there is one."""
     if value.is_cuda and value.dtype != torch.float64:
         try:
-            from offroad_seg_core.models import dcnv4_triton
-        except ImportError:  # some builds of PyTorch for CUDA come without it
+            return import_module('offroad_seg_core.models.dcnv4_triton')
+        except ImportError:  # some builds of PyTorch for CUDA come without Triton
             return dcnv4_gather
-        return dcnv4_triton
     return dcnv4_gather
 
 
