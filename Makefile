@@ -32,11 +32,11 @@ bench: install  ## Measure everything on this machine into benchmarks/results/ (
 		$(DEV)/python benchmarks/$$name.py $(if $(QUICK),--quick) || exit 1; \
 	done
 
-vehicle:  ## On a machine with a sourced ROS 2: build the package with engines from pip.
+vehicle:  ## On a machine with a sourced ROS 2: build the package with engines from pip (GPU=1: NVIDIA).
 	@test -n "$$ROS_DISTRO" || { \
 		echo 'got no sourced ROS 2, expected one; fix: source /opt/ros/<distro>/setup.bash'; \
 		echo '(without ROS: make demo)'; exit 1; }
-	@$(INSTALL) .venv-vehicle core replay build
+	@$(INSTALL) .venv-vehicle core replay build $(if $(GPU),gpu)
 	@.venv-vehicle/bin/python -m colcon build --packages-select offroad_seg_ros
 	@echo 'done; next: source install/setup.bash && ros2 launch offroad_seg_ros segment.launch.py'
 

@@ -47,8 +47,8 @@ class Cuda:
                 from cuda.bindings import runtime as installed
             except (ImportError, OSError) as error:
                 raise EngineUnavailableError(
-                    f'cuda-python does not import ({error}); fix: pip install '
-                    '"cuda-python==12.*" (the major version of the installed CUDA)'
+                    f'cuda-python does not import ({error}); fix: make vehicle GPU=1, or pip '
+                    'install "cuda-bindings>=12.6"'
                 ) from error
             runtime = installed
         self.runtime = runtime

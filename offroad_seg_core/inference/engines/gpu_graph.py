@@ -52,8 +52,8 @@ def gpu_graph(bundle: Bundle, precision: str, size: tuple[int, int]) -> Any:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise EngineUnavailableError(
-            f'building an engine needs onnx and onnxruntime ({error}); fix: pip install onnx '
-            'onnxruntime'
+            f'building an engine needs onnx and onnxruntime ({error}); fix: make vehicle '
+            'GPU=1, or pip install onnx onnxruntime'
         ) from error
     from offroad_seg_core.inference import label_head
 
