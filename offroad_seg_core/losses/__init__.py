@@ -25,8 +25,11 @@ from offroad_seg_core.losses.functional import (
     dice_of,
     ohem_cross_entropy_of,
 )
+from offroad_seg_core.losses.mask_set import Queries, mask_set_of
+from offroad_seg_core.models.contract import QueryPredictions
 
-# name -> function of (scores, **options); see functional.py and focused.py for the maths.
+# name -> function of (scores, **options), or of (queries, **options) for networks that predict
+# masks; see functional.py, focused.py and mask_set.py for the maths.
 LOSSES: dict[str, Callable[..., Tensor]] = {
     'cross_entropy': cross_entropy_of,
     'dice': dice_of,
@@ -35,9 +38,11 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     'boundary_cross_entropy': boundary_cross_entropy_of,
     'lovasz': lovasz_of,
     'logit_adjusted_cross_entropy': logit_adjusted_cross_entropy_of,
+    'mask_set': mask_set_of,
 }
 # Parameters that do not come from a term's options.
-_GIVEN = {'scores', 'answers', 'class_weights', 'class_shares'}
+_BALANCE = {'class_weights', 'class_shares'}
+_GIVEN = {'scores', 'queries', 'answers'} | _BALANCE
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -114,7 +119,7 @@ class LossConfig:
 
 
 class SegmentationLoss(nn.Module):
-    """The weighted sum of losses, on logits of the target's size.
+    """The weighted sum of losses, on logits of the target's size or on predicted masks.
 
     Args:
         config: The terms and their weights.
@@ -142,21 +147,39 @@ class SegmentationLoss(nn.Module):
         if class_shares is None and config.needs_class_shares:
             raise ValueError('a loss term needs class_shares, got None; count the training set')
 
-    def forward(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def forward(self, output: Tensor | QueryPredictions, target: Tensor) -> dict[str, Tensor]:
         """Return every term by name (unweighted) and their weighted sum as ``'total'``.
 
         Args:
-            logits: Unnormalised scores, ``(N, C, H, W)`` float.
+            output: Unnormalised scores, ``(N, C, H, W)`` float, or what queries predict.
             target: Class ids or 255, ``(N, H, W)`` int64.
+
+        Raises:
+            ValueError: A term is for networks with the other kind of output.
         """
-        scores = Scores.of(logits, target)
-        terms = {term.name: self._evaluate(term, scores) for term in self.config.terms}
+        given: dict[str, Any] = {name: getattr(self, name) for name in _BALANCE}
+        if isinstance(output, QueryPredictions):
+            given['queries'] = Queries(output, target)
+        else:
+            given['scores'] = Scores.of(output, target)
+        terms = {term.name: _evaluate(term, given) for term in self.config.terms}
         weighted = [term.weight * terms[term.name] for term in self.config.terms]
         return {**terms, 'total': torch.stack(weighted).sum()}
 
-    def _evaluate(self, term: LossTerm, scores: Scores) -> Tensor:
-        function = LOSSES[term.name]
-        options: dict[str, Any] = dict(term.options)
-        for given in _GIVEN & inspect.signature(function).parameters.keys() - {'scores'}:
-            options[given] = getattr(self, given)
-        return function(scores, **options)
+
+def _evaluate(term: LossTerm, given: dict[str, Any]) -> Tensor:
+    function = LOSSES[term.name]
+    wanted = _GIVEN & inspect.signature(function).parameters.keys()
+    if not wanted <= given.keys():
+        fitting = [name for name, other in LOSSES.items() if _subject(other) in given]
+        raise ValueError(
+            f'loss {term.name!r} is not for this network, which predicts '
+            f'{"masks of queries" if "queries" in given else "logits of pixels"}; expected '
+            f'{" or ".join(fitting)} in loss.terms'
+        )
+    return function(**{name: given[name] for name in wanted}, **term.options)
+
+
+def _subject(function: Callable[..., Tensor]) -> str:
+    """Return ``scores`` or ``queries``, whichever a loss is of."""
+    return next(iter(inspect.signature(function).parameters))

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class QueryPredictions:
+    """What a network that predicts whole masks returns in training, instead of logits of pixels.
+
+    Attributes:
+        class_logits: For each of its stages, ``(N, Q, C + 1)`` float for Q queries; the last
+            class is that of queries that show nothing.
+        mask_logits: For each stage, ``(N, Q, h, w)`` float; a mask is where they are above 0.
+    """
+
+    class_logits: tuple[Tensor, ...]
+    mask_logits: tuple[Tensor, ...]
 
 
 def check_images(images: Tensor, multiple: int) -> None:

@@ -102,10 +102,13 @@ class SegmentationTask(lightning.LightningModule):
             total = total + self.config.loss.auxiliary_weight * terms['total']
         return main, total
 
-    def _loss_of(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _loss_of(self, output: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the losses of logits ``(N, C, h, w)``, or of what queries predict."""
         target = batch['target'].long()  # handed over as uint8
-        with torch.autocast(logits.device.type, enabled=False):
-            return self.loss(upsample(logits, target.shape[-2:]), target)
+        with torch.autocast(target.device.type, enabled=False):
+            if isinstance(output, Tensor):
+                output = upsample(output, target.shape[-2:])
+            return self.loss(output, target)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Move the weights, and the averaged weights after them."""
