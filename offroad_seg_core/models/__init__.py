@@ -12,16 +12,19 @@ from offroad_seg_core.models.ddrnet import ddrnet23, ddrnet23_slim
 from offroad_seg_core.models.light_fpn import LightFPN
 from offroad_seg_core.models.normalization import Norm, replace_batch_norm
 from offroad_seg_core.models.published import PUBLISHED
+from offroad_seg_core.models.teachers import TEACHERS
 
 # Each builder takes num_classes and keyword options, and returns a module that maps normalised
 # images (N, 3, H, W) to logits at `stride`, accepts sizes that are multiples of `input_multiple`
 # and names in `classifiers` the weights that depend on the class set. What published weights are
-# for is its `encoder`, of the name `encoder_name`.
+# for is its `encoder`, of the name `encoder_name`. In training the result may be a tuple of the
+# logits and those of auxiliary heads, or QueryPredictions.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     'ddrnet23_slim': ddrnet23_slim,
     'ddrnet23': ddrnet23,
     'convnext_tiny_fpn': LightFPN,
     **PUBLISHED,
+    **TEACHERS,
 }
 
 

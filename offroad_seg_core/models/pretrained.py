@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from offroad_seg_core.files import sha256_of
+from offroad_seg_core.models import flash_intern_image
 from offroad_seg_core.models.torchvision_ops import ensure_torchvision_imports
 
 log = logging.getLogger(__name__)
 
 FILE_SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
 # What files of other projects wrap weights in.
-_CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'params_ema')
+_CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'params_ema', 'model_ema')
 _PREFIXES = ('module.', 'model.', 'network.', 'encoder.', 'backbone.', 'segformer.')
 # (part of the encoder's name, name of the weights or '' for all, what to know)
 _LICENCES = (
@@ -60,9 +61,11 @@ class LoadReport:
 def load_encoder_weights(model: nn.Module, weights: str) -> LoadReport:
     """Fill a model's encoder; the decoder and the classifier keep their fresh weights.
 
+    A model with ``load_head_weights`` also fills its head, where the file is of such a network.
+
     Args:
         model: With an ``encoder`` and its ``encoder_name`` in segmentation-models-pytorch or
-            timm; changed in place.
+            timm, or one of this package; changed in place.
         weights: The path of a file, or a name such as ``imagenet`` or ``swsl``.
 
     Raises:
@@ -77,8 +80,8 @@ def load_encoder_weights(model: nn.Module, weights: str) -> LoadReport:
     encoder, encoder_name = cast(nn.Module, model.encoder), cast(str, model.encoder_name)
     is_file = weights.endswith(FILE_SUFFIXES) or Path(weights).exists()
     path = Path(weights) if is_file else _from_hub(encoder_name, weights)
-    state = _matching(read_weights(path), encoder.state_dict(), path)
-    own = encoder.state_dict()
+    everything, own = read_weights(path), encoder.state_dict()
+    state = _matching(everything, own, path, cast(float, getattr(encoder, 'required_share', 0.5)))
     wrong = sorted(name for name in state if name in own and state[name].shape != own[name].shape)
     if wrong:
         name = wrong[0]
@@ -98,7 +101,20 @@ def load_encoder_weights(model: nn.Module, weights: str) -> LoadReport:
         tuple(sorted(state.keys() - own.keys())),
     )
     _tell(report, encoder_name, weights)
+    if hasattr(model, 'load_head_weights'):
+        _load_head(model, everything, path)
     return report
+
+
+def _load_head(model: Any, everything: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        names = model.load_head_weights(everything)
+    except ValueError as error:
+        raise WeightsError(f'{path}: {error}') from error
+    log.info('%s: %d weights of the head loaded', path, len(names['loaded']))
+    for what in ('missing', 'unused'):
+        if names['loaded'] and names[what]:
+            log.warning('%s: %s in the head: %s', path, what, ', '.join(names[what]))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -135,7 +151,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _matching(state: dict[str, Tensor], own: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def _matching(
+    state: dict[str, Tensor], own: Mapping[str, Any], path: Path, required_share: float
+) -> dict[str, Tensor]:
     """Return the file's weights under the encoder's names: prefixes of other projects cut off."""
     best, hits = state, sum(name in own for name in state)
     candidates = [state]
@@ -151,10 +169,11 @@ def _matching(state: dict[str, Tensor], own: Mapping[str, Any], path: Path) -> d
             count = sum(name in own for name in candidate)
             if count > hits:
                 best, hits = candidate, count
-    if hits < len(own) / 2:
+    if hits < required_share * len(own):
         raise WeightsError(
-            f'{path}: only {hits} of {len(own)} weights of the encoder are in it, such as '
-            f'{next(iter(state))}; expected a file of this encoder'
+            f'{path}: only {hits} of {len(own)} weights of the encoder are in it, expected '
+            f'{required_share:.0%} or more; it holds such as {next(iter(state))}; give a file of '
+            'this encoder'
         )
     return best
 
@@ -176,6 +195,14 @@ def _from_hub(encoder_name: str, weights: str) -> Path:
 
 def _hub_address(encoder_name: str, weights: str) -> tuple[str, str | None, str]:
     """Return repository, revision and file name of named weights."""
+    own = flash_intern_image.published_weights(encoder_name)
+    if own is not None:
+        if weights not in own:
+            raise WeightsError(
+                f'no weights of {encoder_name} are named {weights!r}; expected one of '
+                f'{", ".join(own)}, or a path'
+            )
+        return flash_intern_image.PUBLISHER, None, own[weights]
     ensure_torchvision_imports()
     from segmentation_models_pytorch.encoders import encoders
 
