@@ -25,6 +25,11 @@ class OptimizerConfig:
         learning_rate: Its peak, after the warm-up.
         encoder_factor: The encoder's learning rate against ``learning_rate``.
         classifier_factor: That of the layers that depend on the class set.
+        layer_decay: Factor of the learning rate from each layer of the backbone to the one before
+            it, from the head down to the stem; 1 is off.
+        queries_as_stem: Let the queries of Mask2Former and what predicts from them learn as
+            slowly as the stem, as FlashInternImage's published training does: its rule for
+            embeddings of the backbone matches their names, too.
         freeze_encoder_steps: So long the encoder keeps its weights, and its batch norms their
             statistics.
         weight_decay: Of matrices and kernels; norms and biases have none.
@@ -43,6 +48,8 @@ class OptimizerConfig:
     learning_rate: float = Field(default=2e-3, gt=0)
     encoder_factor: float = Field(default=1.0, gt=0)
     classifier_factor: float = Field(default=1.0, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    queries_as_stem: bool = False
     freeze_encoder_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -70,32 +77,33 @@ def build_optimizer(
     scaler has multiplied cannot be clipped before their step.
 
     Raises:
-        ValueError: The encoder shall be treated apart, but the model has none.
+        ValueError: The encoder shall be treated apart, but the model has none, or its layers are
+            not numbered.
     """
     if config.treats_encoder_apart and not hasattr(model, 'encoder'):
         raise ValueError(
             f'optimizer.encoder_factor or freeze_encoder_steps is set, but '
             f'{type(model).__name__} has no separate encoder; remove them'
         )
-    groups: dict[tuple[str, bool], dict[str, Any]] = {}
-    parts = _parts(model, config)
+    groups: dict[tuple[str, bool, int], dict[str, Any]] = {}
+    parts, heights = _parts(model, config), _layers_above(model, config)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        part, decays = parts(name), parameter.ndim > 1
+        part, decays, height = parts(name), parameter.ndim > 1, heights.get(name, 0)
         factor = {'encoder': config.encoder_factor, 'classifier': config.classifier_factor}
         group = groups.setdefault(
-            (part, decays),
+            (part, decays, height),
             {
                 'params': [],
                 'part': part,
-                'lr': config.learning_rate * factor.get(part, 1.0),
+                'lr': config.learning_rate * factor.get(part, 1.0) * config.layer_decay**height,
                 'weight_decay': config.weight_decay if decays else 0.0,
             },
         )
         group['params'].append(parameter)
     # With decay first, as a plain AdamW would be written down.
-    ordered = [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]
+    ordered = [groups[key] for key in sorted(groups, key=lambda k: (k[0], not k[1], k[2]))]
     if config.kind == 'sgd':
         nesterov = config.momentum > 0
         return torch.optim.SGD(ordered, lr=1.0, momentum=config.momentum, nesterov=nesterov)
@@ -119,6 +127,26 @@ def _parts(model: nn.Module, config: OptimizerConfig) -> Callable[[str], str]:
         return 'classifier' if prefixes and name.startswith(prefixes) else 'body'
 
     return part
+
+
+def _layers_above(model: Any, config: OptimizerConfig) -> dict[str, int]:
+    """Return how many layers lie between a weight and the head; 0 for what is not named."""
+    if config.layer_decay == 1:
+        return {}
+    backbone: Any = getattr(model, 'backbone', None)
+    if not hasattr(backbone, 'layer_id'):
+        raise ValueError(
+            f'optimizer.layer_decay is {config.layer_decay}, but the layers of '
+            f'{type(model).__name__} are not numbered; remove it'
+        )
+    head = backbone.num_layers + 1
+    weights = backbone.named_parameters()
+    own = {id(weight): head - backbone.layer_id(name) for name, weight in weights}
+    prefixes = getattr(model, 'query_weights', ()) if config.queries_as_stem else ()
+    return {
+        name: head if prefixes and name.startswith(prefixes) else own.get(id(weight), 0)
+        for name, weight in model.named_parameters()
+    }
 
 
 def learning_rate_factor(step: int, config: OptimizerConfig, part: str = 'body') -> float:
