@@ -28,7 +28,7 @@ from offroad_seg_core.inference.engines.base import (  # noqa: E402
     EngineUnavailableError,
 )
 from offroad_seg_core.inference.engines.build_progress import BuildProgress  # noqa: E402
-from offroad_seg_core.inference.engines.gpu_graph import folded, gpu_graph  # noqa: E402
+from offroad_seg_core.inference.engines.gpu_graph import gpu_graph  # noqa: E402
 from offroad_seg_core.inference.engines.plan_builder import PlanJob, build_in_child  # noqa: E402
 from offroad_seg_core.inference.engines.tensorrt_build import (  # noqa: E402
     _network_flags,
@@ -83,30 +83,13 @@ def test_every_shipped_model_builds(folder, precision):
 
 
 def quantized(bundle, folder):
-    """The bundle with an int8 file, quantised as TensorRT wants it: symmetric, float biases."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    """The bundle with an int8 file, as `training/` makes it."""
+    from offroad_seg_core.quantization.int8 import Quantizer
 
-    class Noise(CalibrationDataReader):
-        def __init__(self):
-            images = np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32)
-            self._batches = iter([{'images': images}])
-
-        def get_next(self):
-            return next(self._batches, None)
-
-    plain, file = folder / 'plain.onnx', folder / 'int8.onnx'
-    onnx.save(folded(onnx.load(bundle.model_file('fp32')), (1, 3, 64, 96)), plain)
-    quantize_static(
-        plain, file, Noise(), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-        extra_options={'QuantizeBias': False, 'ActivationSymmetric': True},
-    )  # fmt: skip
-    manifest = bundle.manifest.model_dump(mode='json', exclude={'files'})
+    images = np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32)
+    file = folder / 'int8.onnx'
+    Quantizer(bundle.model_file('fp32'), [images], folder).write(file)
+    manifest = bundle.manifest.model_dump(mode='json', exclude={'files', 'format_version'})
     manifest['models'].append({'precision': 'int8', 'file': 'int8.onnx'})
     files = {'model.onnx': bundle.model_file('fp32'), 'int8.onnx': file}
     return write_bundle(folder / 'quantized', manifest, files)
