@@ -83,7 +83,7 @@ def test_every_shipped_model_builds(folder, precision):
 
 
 def quantized(bundle, folder):
-    """The bundle with an int8 file, as `training/` makes it."""
+    """The bundle with an int8 file, as this package quantises it."""
     from offroad_seg_core.quantization.int8 import Quantizer
 
     images = np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32)
