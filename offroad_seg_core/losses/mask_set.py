@@ -80,7 +80,7 @@ def mask_set_of(
         importance: Share of points that are the least sure candidates; the others are random.
 
     Returns:
-        Scalar float32; 0 for the masks where every pixel is ignored.
+        Scalar float32; 0, with zero gradients, where every pixel is ignored.
     """
     factors = _Factors(class_factor, mask_factor, dice_factor)
     points = _Points(int(num_points), oversampling, importance)
@@ -95,12 +95,16 @@ def mask_set_of(
     if class_weights is not None:
         weights[:-1] = class_weights
     weights[-1] = no_object_weight
-    class_sum = mask_sum = torch.zeros((), device=queries.target.device)
-    class_weight, num_masks = class_sum, class_sum
+    zero = torch.zeros((), device=queries.target.device)
+    class_weight = num_masks = zero
+    # Every prediction stays part of the graph, also where its image teaches nothing.
+    class_sum = mask_sum = zero * sum(c.sum() + m.sum() for c, m in stages)
     for index, target in enumerate(queries.target):
         image = [(classes[index], masks[index]) for classes, masks in stages]
         present = target.unique()
         present = present[present != IGNORE_INDEX]
+        if not len(present):
+            continue  # an image without labels does not show nothing
         matches = _match(image, target, present, factors, points.count)
         for (class_logits, mask_logits), (chosen, wanted) in zip(image, matches, strict=True):
             truth = torch.full((len(class_logits),), num_classes, device=target.device)
