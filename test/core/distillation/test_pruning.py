@@ -75,6 +75,13 @@ def test_a_checkpoint_knows_its_channels(pruned, tmp_path):
         assert torch.equal(again.build()(images), pruned.build()(images))
 
 
+def test_it_trains_with_its_auxiliary_head(pruned):
+    logits, auxiliary = pruned.build().train()(torch.randn(2, 3, 64, 96))
+    assert logits.shape == auxiliary.shape == (2, 10, 8, 12)
+    assert pruned.weights['auxiliary_head.0.running_mean'].shape == (48,)
+    (logits.sum() + auxiliary.sum()).backward()
+
+
 def test_the_fine_tuning_starts_from_the_pruned_network(pruned, tmp_path):
     path = tmp_path / 'pruned.ckpt'
     pruned.save(path)
