@@ -52,6 +52,9 @@ setup(
             'datasets/augmentation/presets/*.yaml',
             'datasets/analysis/*.html',
             'evaluation/report/*.html',
+            'evaluation/drive_report/*.css',
+            'evaluation/drive_report/*.html',
+            'evaluation/drive_report/*.js',
         ]
     },
     python_requires='>=3.10',

@@ -21,6 +21,7 @@ import numpy as np
 
 from offroad_seg_core.bags.camera_images import CameraImage
 from offroad_seg_core.evaluation.counting import FrameCounter, Row, empty_row
+from offroad_seg_core.evaluation.drive_report.build import write_drive_report
 from offroad_seg_core.evaluation.outputs.sink import Labelled, Sink
 from offroad_seg_core.evaluation.overlap import ahead, background
 from offroad_seg_core.evaluation.parts import PartResult, Unfinished
@@ -134,6 +135,7 @@ def evaluate(
         sink.finish(unfinished.folder, unfinished.part_folders())
     parts = [unfinished.load(part, evaluation.meter) for part in range(unfinished.num_done)]
     write_result(unfinished.folder, evaluation, parts, speed)
+    write_drive_report([unfinished.folder], unfinished.folder / 'report')
     return unfinished.finish()
 
 

@@ -16,6 +16,7 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
 
 SUMMARY = 'summary.json'
+UNFINISHED = '.unfinished'
 _RUN, _PARTS = 'run.json', 'parts'
 _TEXT = 'text'
 
@@ -148,7 +149,7 @@ def read_identity(output: str | Path) -> dict[str, Any] | None:
 
 
 def _folder_of(output: Path) -> Path:
-    return output.with_name(f'{output.name}.unfinished')
+    return output.with_name(output.name + UNFINISHED)
 
 
 def _check_place(output: Path) -> None:

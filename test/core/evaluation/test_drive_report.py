@@ -1,0 +1,362 @@
+"""The report in a real browser: what people see, click and slide, without any network."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip('plotly')
+
+from offroad_seg_core.evaluation.drive_report import build
+from offroad_seg_core.evaluation.drive_report.build import write_drive_report
+from offroad_seg_core.evaluation.drive_report.data import page_data, read_results
+from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
+from offroad_seg_core.evaluation.inputs import find_truth, open_frames
+from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
+from offroad_seg_core.evaluation.predictors import RecordedPredictor
+from offroad_seg_core.evaluation.result import ResultError
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+
+WAIT_MS = 100_000
+READY = 'body[data-ready=yes]'
+
+
+@pytest.fixture(scope='module')
+def browser():
+    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    chromium = shutil.which('chromium') or shutil.which('google-chrome')
+    if chromium is None:
+        pytest.skip('no chromium on this machine: apt-get install chromium')
+    with playwright.sync_playwright() as started:
+        arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+        running = started.chromium.launch(executable_path=chromium, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Return a function that opens a page; in the end nothing may have gone wrong in it."""
+    wrong, requests = [], []
+    context = browser.new_context()
+    context.set_default_timeout(WAIT_MS)
+
+    def open_page(path, width=1200):
+        page = context.new_page()
+        page.set_viewport_size({'width': width, 'height': 800})
+        page.on('pageerror', lambda error: wrong.append(str(error)))
+        page.on('console', lambda said: wrong.append(said.text) if said.type == 'error' else None)
+        page.on('request', lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector(READY)
+        return page
+
+    yield open_page
+    context.close()
+    assert wrong == []
+    assert {url.partition(':')[0] for url in requests} <= {'file', 'data', 'blob'}
+
+
+@pytest.fixture(scope='module')
+def drive(drives, tmp_path_factory):
+    """Eight frames of two cameras; of one frame the node said nothing."""
+    return drives.write_drive(tmp_path_factory.mktemp('drive') / 'drive')
+
+
+@pytest.fixture(scope='module')
+def results(drives, drive, tmp_path_factory):
+    """Two results of the drive: labels as they are, and with the sky called rocks."""
+    home, made = tmp_path_factory.mktemp('results'), []
+    labels, _ = drives.scene()
+    for name, sky in (('before', drives.SKY), ('after', drives.ROCKS)):
+        said = np.where(labels == drives.SKY, np.uint8(sky), labels)
+
+        class Labels:
+            def attach(self, key, frames, start_ns, said=said):
+                for part, frame in frames:
+                    if frame.stamp_ns != drives.START_NS + 2 * drives.STEP_NS:
+                        frame.maps[key] = lambda: said
+                    yield part, frame
+
+            def identity(self):
+                return {}
+
+        frames = open_frames(drive)
+        maps = {'label_map': Labels(), 'target': find_truth(frames, drives.TAXONOMY, drives.AUTO)}
+        model = {'model': name, 'engine': 'by hand', 'options': {'sky': sky}}
+        predictor = RecordedPredictor(drives.TAXONOMY, drives.TAXONOMY.cost_table(), model)
+        evaluation = Evaluation(
+            LabelledFrames(frames, maps), predictor, home / name, sinks=(ReportFrames(),),
+            title='<b>desert</b>',
+        )  # fmt: skip
+        made.append(evaluate(evaluation, lambda count: None))
+    return made
+
+
+def shown(page, side='over'):
+    """Return the pixels of a canvas, (H, W, 4)."""
+    script = f"""() => {{
+        const canvas = document.getElementById('{side}');
+        const got = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        return [canvas.height, canvas.width, Array.from(got.data)];
+    }}"""
+    height, width, values = page.evaluate(script)
+    return np.array(values).reshape(height, width, 4)
+
+
+def wait_for_frame(page, path):
+    page.wait_for_selector(f'#stage[data-frame="{path}"]')
+
+
+def column(page, table, number):
+    return page.locator(f'#{table} tbody tr > :nth-child({number})').all_inner_texts()
+
+
+def set_range(page, name, value):
+    page.locator(f'#{name}').evaluate(
+        '(range, value) => { range.value = value; range.dispatchEvent(new Event("input")); }',
+        value,
+    )
+
+
+def test_cards_and_tables_say_what_was_measured(results, visit):
+    page = visit(results[0] / 'report' / 'index.html')
+    assert page.title() == '<b>desert</b>'
+    assert page.locator('h1').inner_text() == '<b>desert</b>'
+    cards = dict(reversed(text.split('\n')) for text in page.locator('.card').all_inner_texts())
+    assert cards['frames labelled'] == '14 of 16'
+    # Landscape is right, half of the sky is, rocks are missed.
+    assert cards['mIoU, classes in the truth'] == '0.500'
+    assert cards['mIoU, all classes, absent as 0'] == '0.150'
+    assert cards['pixels right'] == '0.750'
+    assert cards['false safe'] == '0.000'
+    assert cards['frames without labels'] == '2'
+    scores = dict(zip(column(page, 'classes', 1), column(page, 'classes', 4), strict=True))
+    assert scores['Sky'] == '0.500'
+    assert scores['Landscape'] == '1.000'
+    assert scores['Trees'] == '–'
+    groups = dict(zip(column(page, 'groups', 1), column(page, 'groups', 2), strict=True))
+    assert groups == {'rough': '1.000', 'resistant': '–', 'obstacle': '0.000', 'unknown': '0.500'}
+    assert column(page, 'recording', 3) == ['1', '1']
+    assert column(page, 'problems', 2) == ['no labels were recorded for it']
+    assert 'openvino' in ' '.join(column(page, 'versions', 1))
+    assert page.locator('.nsewdrag').count() >= 4  # charts that were really drawn
+
+
+def test_tables_sort_by_mouse_and_keyboard(results, visit):
+    page = visit(results[0] / 'report' / 'index.html')
+    head = page.locator('#classes th').nth(3)
+    head.locator('button').click()
+    assert head.get_attribute('aria-sort') == 'descending'
+    assert column(page, 'classes', 1)[:3] == ['Landscape', 'Sky', 'Rocks']
+    head.locator('button').focus()
+    page.keyboard.press('Enter')
+    assert head.get_attribute('aria-sort') == 'ascending'
+    # What is undefined stays last.
+    assert column(page, 'classes', 1)[:3] == ['Rocks', 'Sky', 'Landscape']
+    page.locator('#classes th button').first.click()
+    assert column(page, 'classes', 1)[0] == 'Trees'
+    assert head.get_attribute('aria-sort') is None
+
+
+def test_a_click_in_the_timeline_shows_that_frame(drives, results, visit):
+    page = visit(results[0] / 'report' / 'index.html')
+    wait_for_frame(page, f'front/{drives.START_NS}')
+    box = page.locator('#timeline .nsewdrag').bounding_box()
+    places = (
+        'Plotly'
+        and """() => {
+        const chart = document.getElementById('timeline');
+        const trace = chart.data[1];
+        return [trace.customdata[5], chart._fullLayout.xaxis.d2p(trace.x[5]),
+                chart._fullLayout.yaxis.d2p(trace.y[5])];
+    }"""
+    )
+    path, x, y = page.evaluate(places)
+    page.mouse.move(box['x'] + x - 3, box['y'] + y + 2)
+    page.mouse.click(box['x'] + x, box['y'] + y)
+    page.wait_for_function(
+        'wanted => document.getElementById("stage").dataset.frame.endsWith(wanted)',
+        arg=path.rpartition('/')[2],
+    )
+    assert page.locator('#caption').inner_text().startswith(('front, 0.50 s', 'rear, 0.50 s'))
+    # From there on with the keyboard.
+    page.locator('#frame').focus()
+    page.keyboard.press('ArrowRight')
+    assert page.locator('#frame').input_value() in ('11', '12')
+    page.keyboard.press('Home')
+    wait_for_frame(page, f'front/{drives.START_NS}')
+    page.select_option('#camera', '1')
+    page.locator('#next').press('Enter')
+    wait_for_frame(page, f'rear/{drives.START_NS}')
+
+
+def test_the_slider_reveals_what_was_labelled(drives, results, visit):
+    labels, truth = drives.scene()
+    page = visit(results[0] / 'report' / 'index.html')
+    wait_for_frame(page, f'front/{drives.START_NS}')
+    picture, overlay = shown(page, 'under'), shown(page, 'over')
+    assert picture.shape == (*drives.SIZE, 4)
+    # Sky says nothing about the ground and stays as it is; free ground turns teal.
+    np.testing.assert_array_equal(picture[:, 56:], overlay[:, 56:])
+    assert (overlay[:, :40, 2] > picture[:, :40, 2] + 20).all()
+    for value in (0, 25, 100):
+        set_range(page, 'split', value)
+        assert page.locator('#over').evaluate('e => e.style.clipPath') == (
+            f'inset(0px 0px 0px {value}%)'
+        )
+    page.locator('#split').focus()
+    page.keyboard.press('ArrowLeft')
+    assert page.locator('#split').input_value() == '99'
+
+    page.select_option('#right', '0 errors')
+    page.wait_for_function("() => document.getElementById('right').value === '0 errors'")
+    page.wait_for_timeout(200)
+    errors = shown(page)
+    is_red = (errors[..., 0] > 150) & (errors[..., 1] < 120)
+    expected = (truth != labels) & (truth != drives.IGNORE)
+    assert (is_red == expected)[truth != drives.IGNORE].mean() > 0.99
+    assert (errors[truth == drives.IGNORE][:, :3].max(axis=1) < 90).all()
+
+    box = page.locator('#stage').bounding_box()
+    page.mouse.move(box['x'] + 0.9 * box['width'], box['y'] + 0.9 * box['height'])
+    told = page.locator('#inspector').inner_text()
+    assert told == 'Sky (unknown, cost unknown); truth: Rocks (obstacle, cost 254)'
+
+
+def test_a_frame_without_labels_has_no_picture_but_a_reason(drives, results, visit):
+    page = visit(results[0] / 'report' / 'index.html')
+    set_range(page, 'frame', 4)
+    wait_for_frame(page, f'front/{drives.START_NS + 2 * drives.STEP_NS}')
+    assert 'problem: no labels were recorded' in page.locator('#caption').inner_text()
+    assert page.locator('#missing').is_visible()
+    assert page.locator('.thumb').count() == 12 + 6
+    page.locator('.thumb').first.click()
+    page.wait_for_function('() => document.getElementById("missing").hidden')
+
+
+def test_two_runs_beside_each_other(drives, results, visit, tmp_path):
+    before = results[0] / 'summary.json'
+    page = visit(write_drive_report(results, tmp_path / 'compared'))
+    assert page.locator('h1').inner_text() == 'before against after'
+    heads = page.locator('#classes thead th').all_inner_texts()
+    wanted = ('IoU before', 'IoU after', 'change after', 'false safe after')
+    at = {name: next(n for n, t in enumerate(heads, 1) if t.startswith(name)) for name in wanted}
+    cells = [column(page, 'classes', at[name]) for name in wanted[:3]]
+    rows = dict(zip(column(page, 'classes', 1), zip(*cells, strict=True), strict=True))
+    # Where all of the sky is called rocks, half of that is right.
+    assert rows['Rocks'] == ('0.000', '0.500', '+0.500')
+    assert rows['Sky'] == ('0.500', '0.000', '−0.500')
+    cards = page.locator('.card').all_inner_texts()
+    assert '0.500\nmIoU, classes in the truth (+0.000)' in cards
+    assert json.loads(before.read_text())['model']['model'] == 'before'
+
+    page.select_option('#metric', 'change miou_present')
+    page.wait_for_function("() => document.getElementById('timeline').data[0].name.includes('−')")
+    changes = page.evaluate("() => document.getElementById('timeline').data[0].y")
+    assert changes == [0] * 14
+    options = page.locator('#right option').all_inner_texts()
+    assert 'after: traversability' in options
+    set_range(page, 'split', 0)
+    over, under = shown(page, 'over'), shown(page, 'under')
+    np.testing.assert_array_equal(over[:, :40], under[:, :40])
+    assert (over[:, 56:] != under[:, 56:]).any(axis=-1).all()  # rocks, and untinted sky
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(results, visit):
+    page = visit(results[0] / 'report' / 'index.html', width=360)
+    assert page.evaluate('document.documentElement.scrollWidth') == 360
+    for name in ('timeline', 'stage', 'split', 'frame', 'metric'):
+        box = page.locator(f'#{name}').bounding_box()
+        assert box['x'] >= 0, name
+        assert box['x'] + box['width'] <= 360, name
+
+
+def test_everything_has_a_name_for_those_who_do_not_see_it(results, visit):
+    page = visit(results[0] / 'report' / 'index.html')
+    nameless = page.evaluate("""() => {
+        const named = (e) => e.labels?.length || e.ariaLabel || e.textContent.trim()
+            || e.getAttribute('aria-hidden') || e.closest('[aria-hidden]');
+        return [...document.querySelectorAll('main :is(input, select, button, canvas)')]
+            .filter((e) => !named(e)).map((e) => e.outerHTML.slice(0, 80));
+    }""")
+    assert nameless == []
+    assert page.locator('html').get_attribute('lang') == 'en'
+    for section in page.locator('main section').all():
+        assert page.locator(f'#{section.get_attribute("aria-labelledby")}').count() == 1
+
+
+def _multiplied(source, target, count):
+    """Make a result of so many frames from one of few: what a page has to bear."""
+    shutil.copytree(source, target)
+    with open(source / 'frames.csv', newline='') as stream:
+        reader = csv.DictReader(stream)
+        names, rows = reader.fieldnames, list(reader)
+    with open(target / 'frames.csv', 'w', newline='') as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        for index in range(count):
+            row = dict(rows[index % len(rows)])
+            time_ns = 10**18 + index * 10**8
+            if index >= len(rows):
+                row |= {'name': str(time_ns)}
+            writer.writerow(row | {'stamp_ns': time_ns, 'time_ns': time_ns})
+
+
+def test_ten_thousand_frames_beside_the_page(results, visit, tmp_path, monkeypatch):
+    many = tmp_path / 'many'
+    _multiplied(results[0], many, 10_000)
+    monkeypatch.setattr(build, '_EMBEDDED_BYTES', 0)
+    page_path = write_drive_report([many], many / 'report')
+    assert page_path.stat().st_size < 9 << 20
+    assert 'showFrame("' not in page_path.read_text()
+    page = visit(page_path)
+    assert page.locator('#frame').get_attribute('max') == '9999'
+    assert page.locator('*').count() < 6000  # not an element a frame
+    set_range(page, 'frame', 9_000)
+    assert '900.00 s' in page.locator('#caption').inner_text()
+    set_range(page, 'frame', 3)
+    page.wait_for_function('() => document.getElementById("missing").hidden')
+    assert shown(page).shape == (64, 96, 4)
+    # The page may lie anywhere: its frames go with it.
+    shutil.move(many, tmp_path / 'moved')
+    assert visit(tmp_path / 'moved' / 'report' / 'index.html').locator('#over').is_visible()
+
+
+def test_a_comparison_brings_large_frames_along(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, '_EMBEDDED_BYTES', 0)
+    write_drive_report(results, tmp_path / 'compared')
+    for number, result in enumerate(results):
+        here = sorted((tmp_path / 'compared' / 'frames' / str(number)).rglob('*.js'))
+        there = sorted((result / 'report' / 'frames').rglob('*.js'))
+        assert [f.read_text() for f in here] == [f.read_text() for f in there]
+        assert len(here) == 14
+
+
+def test_operating_points_by_hand(results, drives):
+    data = page_data(read_results([results[0]]))
+    summary = json.loads((results[0] / 'summary.json').read_text())
+    counts = np.array([e['calibration'] for e in summary['counts'].values()]).sum(axis=0)
+    assert counts.sum() == 0  # these labels came without confidence
+    run = data['runs'][0]
+    assert set(run['operating']['recall'][drives.SKY]) == {0.0}
+    assert run['frames']['metrics']['miou_present'][:4] == [0.5] * 4
+    shares = run['shares']['front']['classes']
+    assert shares[drives.SKY] == shares[drives.LANDSCAPE] == [0.5] * 7
+
+
+def test_what_is_no_result(tmp_path, results):
+    with pytest.raises(ResultError, match=r'expected the output folder of an evaluation'):
+        write_drive_report([tmp_path], tmp_path / 'x')
+    with pytest.raises(ValueError, match='got none; expected at least one result'):
+        write_drive_report([], tmp_path / 'x')
+    other = tmp_path / 'other'
+    shutil.copytree(results[0], other)
+    text = (other / 'summary.json').read_text()
+    (other / 'summary.json').write_text(re.sub('"Sky"', '"Heaven"', text))
+    with pytest.raises(ValueError, match='expected equal ones; compare others'):
+        write_drive_report([results[0], other], tmp_path / 'x')
+    assert not (tmp_path / 'x').exists()
