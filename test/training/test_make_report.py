@@ -112,3 +112,22 @@ def test_training_ends_with_the_same_report(load_script, make_config, capsys):
     page = config.folder / 'report' / 'index.html'
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert json.loads(page.with_name('report.json').read_text())['notes'] == []
+
+
+def test_evaluations_get_a_page_that_compares_them(load_script, main, finished, tmp_path, capsys):
+    pytest.importorskip('plotly')
+    config = finished[0]
+    data = tmp_path / 'mine.yaml'
+    data.write_text(yaml.safe_dump(dump_config(config.dataset)))
+    folders = [tmp_path / name for name in ('one', 'two')]
+    for folder, step in zip(folders, ('best', 'last'), strict=True):
+        given = ['--data', str(data), '--checkpoint', str(config.folder / f'{step}.ckpt')]
+        assert load_script('evaluate').main([*given, '--output', str(folder)]) == 0
+    capsys.readouterr()
+    arguments = [*map(str, folders), '--output', str(tmp_path / 'page')]
+    assert main(arguments) == 0
+    page = tmp_path / 'page' / 'index.html'
+    assert capsys.readouterr().out.strip() == str(page)
+    assert '<title>one against two</title>' in page.read_text(encoding='utf-8')
+    assert main([str(config.folder), *arguments]) == 2
+    assert 'got runs and evaluations; expected one kind' in capsys.readouterr().err

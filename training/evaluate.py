@@ -1,0 +1,87 @@
+"""Measure a model on the frames of a dataset, and write labels, a table and a report.
+
+    python training/evaluate.py --data config/data/falcon.yaml --checkpoint runs/NAME/best.ckpt
+    python training/evaluate.py --data config/data/falcon.yaml --bundle my_bundle [root=...]
+
+A checkpoint is measured exactly as training validates it; a bundle as the robot runs it. After
+Ctrl-C or a crash the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+import sys
+
+from offroad_seg_core.datasets import load_dataset
+from offroad_seg_core.evaluation import command
+from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.predictions import CheckpointPredictor, validation_indices
+from offroad_seg_core.evaluation.predictors import Predictor, SegmenterPredictor
+from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
+from offroad_seg_core.inference.segmenter import Segmenter, SegmenterOptions
+from offroad_seg_core.inference.tta import TTA_VIEWS
+from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.metrics.meter import MeterConfig
+from offroad_seg_core.training.checkpoint import load_checkpoint
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--data', type=Path, required=True, help='a file of config/data')
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument('--checkpoint', type=Path, help='of training/train.py')
+    model.add_argument('--bundle', type=Path, help='of training/export.py')
+    add('--split', choices=('train', 'validation'), default='validation')
+    add('--engine', default='auto', help='of a bundle')
+    add('--precision', default='auto', help='of a bundle')
+    add('--tta', choices=tuple(TTA_VIEWS), default='off', help='of a bundle')
+    add('--max-frames', type=int, default=0, help='evenly spaced, as validations are; 0: all')
+    command.add_output_options(parser)
+    add('overrides', nargs='*', help='key=value of the data set, such as root=/data/falcon')
+    return parser.parse_intermixed_args(arguments)
+
+
+def open_predictor(options: argparse.Namespace) -> Predictor:
+    if options.checkpoint:
+        return CheckpointPredictor(load_checkpoint(options.checkpoint))
+    engine, precision = command.recorded_engine(options.output, options.engine, options.precision)
+    return SegmenterPredictor(
+        Segmenter.open(
+            options.bundle, engine, precision, options=SegmenterOptions(tta=options.tta)
+        )
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.max_frames < 0:
+        raise ValueError(f'--max-frames: got {options.max_frames}; expected 1 or more, 0 for all')
+    predictor = open_predictor(options)
+    dataset = load_dataset(options.data, options.overrides)
+    frames = dataset.frames(options.split, predictor.taxonomy)
+    kept = frames.subset(validation_indices(len(frames), options.max_frames))
+    title = f'{options.data.stem}, {options.split}'
+    source = DatasetFrames(kept, title)
+    outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table)
+    evaluation = Evaluation(
+        source, predictor, options.output, sinks=outputs, meter=MeterConfig(), title=title
+    )
+    folder = command.run_with_progress(evaluation, options.restart)
+    print(f'{command.describe(folder)}\n\n{folder / "report" / "index.html"}')
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
+    keep_freed_memory()
+    options = parse_arguments(arguments)
+    options.output = options.output or Path(f'{options.data.stem}_evaluation')
+    return command.guarded('evaluate', lambda: options.output, lambda: run(options))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
