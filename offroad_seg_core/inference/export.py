@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 import logging
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -211,7 +212,8 @@ def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         if len(node.output) == 1 and all(name in known for name in node.input):
             feeds = {name: known[name] for name in node.input}
-            value = np.asarray(ReferenceEvaluator(node).run(None, feeds)[0])
+            outputs = cast(list[Any], ReferenceEvaluator(node).run(None, feeds))
+            value = np.asarray(outputs[0])
             known[node.output[0]] = value
             if node.op_type != 'Constant':
                 tensor = numpy_helper.from_array(value)
