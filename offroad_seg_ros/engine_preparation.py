@@ -28,6 +28,7 @@ class EnginePreparation:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._outcome: _Outcome | None = None
+        self._is_stopped = False
 
     @property
     def is_running(self) -> bool:
@@ -45,7 +46,8 @@ class EnginePreparation:
 
         def work() -> None:
             self._outcome = _Outcome(params, _open(params))
-            executor.create_task(future.set_result, None)  # also wakes it
+            if not self._is_stopped:
+                executor.create_task(future.set_result, None)  # also wakes it
 
         self._discard()
         self._thread = threading.Thread(target=work, name='engine_preparation', daemon=True)
@@ -69,7 +71,8 @@ class EnginePreparation:
         return outcome.result
 
     def stop(self) -> None:
-        """End a build and free what nobody took; for the end of the node."""
+        """End a build and free what nobody took; for the end of the node, when nothing spins."""
+        self._is_stopped = True
         thread = self._thread
         if thread is not None:
             stop_builds()

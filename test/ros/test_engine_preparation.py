@@ -110,6 +110,8 @@ def test_a_node_that_is_destroyed_waits_for_the_thread(start_node, probe, servic
     node = start_node(autostart=False)
     services.configure()
     probe.wait(opening.is_set, 'the engine to be opened')
+    node._executor.shutdown()
+    node._thread.join()
     threading.Timer(0.1, go.set).start()
     node.node._preparation.stop()
     assert 'engine_preparation' not in {thread.name for thread in threading.enumerate()}

@@ -7,6 +7,7 @@ killed that.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 import json
@@ -86,8 +87,9 @@ def build_in_child(job: PlanJob, output: Path) -> None:
     progress = ProgressLog()
     assert child.stdin is not None and child.stdout is not None  # noqa: PT018
     try:
-        child.stdin.write(json.dumps({**asdict(job), 'output': str(output)}) + '\n')
-        child.stdin.flush()  # and left open: its end tells the child that the parent is gone
+        with suppress(BrokenPipeError):  # it died already, which its end tells
+            child.stdin.write(json.dumps({**asdict(job), 'output': str(output)}) + '\n')
+            child.stdin.flush()  # and left open: its end tells the child that the parent is gone
         for line in child.stdout:
             message = json.loads(line)
             if 'share' in message:
@@ -99,7 +101,8 @@ def build_in_child(job: PlanJob, output: Path) -> None:
         _running.discard(child)
         child.kill()
         child.wait()
-        child.stdin.close()
+        with suppress(BrokenPipeError):
+            child.stdin.close()
         child.stdout.close()
     if failure:
         error = EngineUnavailableError if failure['is_unavailable'] else EngineError
