@@ -25,6 +25,7 @@ from tqdm import tqdm
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_ros.demo_evaluation import evaluate_replay
 from offroad_seg_ros.demo_folder import SUMMARY, result_folder
 from offroad_seg_ros.demo_inputs import (
     DemoInput,
@@ -37,11 +38,12 @@ from offroad_seg_ros.demo_inputs import (
 from offroad_seg_ros.demo_pictures import write_contact_sheet, write_video
 from offroad_seg_ros.demo_process import DemoError, NodeProcess, isolated_environment
 from offroad_seg_ros.demo_replay import Replay, open_replay
-from offroad_seg_ros.demo_report import score_cameras, summarize, table, write_summary
+from offroad_seg_ros.demo_report import summarize, table, write_summary
 from offroad_seg_ros.installation import added_environment
 from offroad_seg_ros.launch_plan import LaunchPlan, camera_arguments, plan_segment
 from offroad_seg_ros.playback import PlayerOptions
 
+EVALUATION = 'evaluation'
 _NUM_STEPS = 5
 _QUIET_PERIOD_S = 5.0
 _LOG_LINE = re.compile(r'\[(\w+)\] \[[\d.]+\] \[[^]]*\]: (.*)')
@@ -128,10 +130,18 @@ def _segment(
     return replay
 
 
-def _report(demo_input: DemoInput, replay: Replay, bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """Write the pictures and return the figures."""
+def _report(
+    demo_input: DemoInput,
+    replay: Replay,
+    bundle: Bundle,
+    folder: Path,
+    duration_s: float | None,
+) -> dict[str, Any]:
+    """Write the report and the pictures, and return the figures."""
     outputs, taxonomy = folder / 'outputs', bundle.taxonomy
-    scores = score_cameras(demo_input, outputs, taxonomy)
+    result, sent = folder / EVALUATION, sum(t.num_sent for t in replay.cameras.values())
+    with _progress('measuring', sent, 'frame') as tick:
+        scores = evaluate_replay(demo_input, replay, bundle, outputs, result, duration_s, tick)
     summary = summarize(replay, bundle, scores)
     frames = sum(times.num_received for times in replay.cameras.values())
     with _progress('writing video', frames, 'frame') as tick:
@@ -162,7 +172,7 @@ def run(given: argparse.Namespace) -> Path:
         bundle = Bundle.load(plan.parameters['bundle'])
         replay = _segment(given, demo_input, plan, folder, steps)
         with steps.step('report_s', 'Look at it'):
-            summary = _report(demo_input, replay, bundle, folder)
+            summary = _report(demo_input, replay, bundle, folder, given.duration)
         summary['bag'] = str(given.bag or 'drive')
         summary['seconds'] = {**steps.seconds, 'total_s': round(time.monotonic() - started, 1)}
         figures = table(summary)
@@ -171,6 +181,7 @@ def run(given: argparse.Namespace) -> Path:
     _say(f'\n{figures}\n{_remark(summary)}\n\nin {time.monotonic() - started:.0f} s made:')
     for path in sorted(given.output.iterdir()):
         _say(f'  {path}{"/" if path.is_dir() else ""}')
+    _say(f'\nreport to click through:\n  {given.output / EVALUATION / "report" / "index.html"}')
     return given.output
 
 
@@ -203,6 +214,7 @@ def _markdown(summary: dict[str, Any], figures: str) -> str:
         lines += ['| class | IoU |', '|---|---:|']
         lines += [f'| {name} | {iou:.3f} |' for name, iou in scored.items()] + ['']
     lines += ['![contact sheet](contact_sheet.png)', '', '[overlay video](overlay.mp4)', '']
+    lines += [f'[report to click through]({EVALUATION}/report/index.html)', '']
     return '\n'.join(lines)
 
 

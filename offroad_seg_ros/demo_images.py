@@ -12,14 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from offroad_seg_core.bags.camera_topics import COMPRESSED_TYPE
 from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.reading import open_bag
-from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
-from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_ros.conversions import FrameError, image_from_compressed, image_from_message
-
-# A label map is recorded so long after the frame it belongs to, at most and (the clock of the bag
-# comes in ticks) at least.
-_LATEST_NS = 10_000_000_000
-_EARLIEST_NS = -1_000_000_000
 
 
 def read_images(
@@ -55,30 +48,3 @@ def _decode(kind: str, data: bytes) -> np.ndarray | None:
     except FrameError:
         return None
     return image.pixels if image.color_order == 'mono' else image.bgr()
-
-
-def score(
-    taxonomy: Taxonomy,
-    masks: tuple[Path, Mapping[str, str]],
-    truths: tuple[Path, Mapping[str, str]],
-) -> ConfusionMatrix:
-    """Compare label maps of two bags, matched by camera and stamp.
-
-    Args:
-        taxonomy: what the ids of both mean.
-        masks: bag, and topic → camera, of the label maps to judge.
-        truths: bag, and topic → camera, of the exact ones; they come earlier in bag time.
-    """
-    matrix = ConfusionMatrix(taxonomy.num_classes)
-    exact = read_images(truths[0], truths[1])
-    pending: dict[tuple[str, int], tuple[int, np.ndarray]] = {}
-    reached_ns = 0
-    for topic, stamp_ns, time_ns, label_map in read_images(*masks):
-        while reached_ns <= time_ns - _EARLIEST_NS and (entry := next(exact, None)) is not None:
-            reached_ns = entry[2]
-            pending[truths[1][entry[0]], entry[1]] = (entry[2], entry[3])
-        pending = {key: e for key, e in pending.items() if time_ns - e[0] < _LATEST_NS}
-        _, target = pending.pop((masks[1][topic], stamp_ns), (0, None))
-        if target is not None and target.shape == label_map.shape:
-            matrix.update(label_map, target)
-    return matrix

@@ -25,7 +25,7 @@ from offroad_seg_ros.demo_process import DemoError, NodeProcess
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
 from offroad_seg_ros.spinning import spinning
 
-RECORDED_OUTPUTS = ('mask', 'overlay', 'traversability')
+RECORDED_OUTPUTS = ('mask', 'confidence', 'overlay', 'traversability')
 LABEL_NAMES = '/segmentation/label_names'
 DIAGNOSTICS = '/diagnostics'
 _SUBSCRIBE_TIMEOUT_S = 15.0

@@ -14,27 +14,9 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.taxonomy import Taxonomy
-from offroad_seg_ros.demo_images import score
-from offroad_seg_ros.demo_inputs import DemoInput
-from offroad_seg_ros.demo_replay import CameraTimes, Replay, output_topic
+from offroad_seg_ros.demo_replay import CameraTimes, Replay
 
 _COUNTERS = ('dropped_busy', 'dropped_stale', 'failed', 'lost_in_transport')
-
-
-def score_cameras(
-    demo_input: DemoInput, outputs: Path, taxonomy: Taxonomy
-) -> tuple[dict[str, ConfusionMatrix], str]:
-    """Return a confusion matrix for each camera with ground truth, and why there is none."""
-    if not demo_input.truth_topics:
-        return {}, 'no ground truth in the bag'
-    known = demo_input.truth_taxonomy or taxonomy.name
-    if known != taxonomy.name:
-        return {}, f'ground truth is in taxonomy {known}, the model in {taxonomy.name}'
-    matrices = {}
-    for camera, truth in demo_input.truth_topics.items():
-        masks = {output_topic(camera, 'mask'): camera}
-        matrices[camera] = score(taxonomy, (outputs, masks), (demo_input.bag, {truth: camera}))
-    return matrices, ''
 
 
 def summarize(

@@ -19,7 +19,7 @@ from offroad_seg_core.bags.reading import BagError, open_bag
 from offroad_seg_core.bags.writing import AtomicBag
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_ros.demo_folder import FolderError, result_folder
-from offroad_seg_ros.demo_images import read_images, score
+from offroad_seg_ros.demo_images import read_images
 from offroad_seg_ros.demo_inputs import (
     CameraBag,
     describe,
@@ -134,7 +134,22 @@ def test_a_bag_becomes_labels_pictures_and_figures(
     assert sheet.shape[1] == 4 * 486 + 6  # camera, traversability, classes, exact classes
     assert 'segmentation_node' in (output / 'node.log').read_text()
     assert str(output / 'overlay.mp4') in told
+    _check_report(output, summary, told)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['blocked', 'mine', 'result']
+
+
+def _check_report(output, summary, told):
+    """The demo ends with the path of a report that says what its table says."""
+    page = output / 'evaluation' / 'report' / 'index.html'
+    assert told.rstrip().endswith(str(page))
+    assert '<title>demo: mine</title>' in page.read_text(encoding='utf-8')
+    said = json.loads((output / 'evaluation' / 'summary.json').read_text())
+    assert said['num_frames'] == 16
+    assert said['num_labelled'] == summary['total']['frames_out']
+    assert said['scores']['together']['scores']['miou_present'] == 0.5
+    assert said['timings_ms']['latency_ms']['p50'] > 0
+    assert 0 < said['means']['mean_confidence'] <= 1
+    assert said['model']['engine'].startswith('onnxruntime')
 
 
 def test_without_arguments_it_renders_a_drive_and_replaces_the_older_result(
@@ -251,22 +266,6 @@ def test_a_bag_without_cameras_says_what_it_holds(tmp_path):
     AtomicBag(tmp_path / 'empty').close()
     with pytest.raises(BagError, match='it holds no topics at all'):
         describe(tmp_path / 'empty')
-
-
-def test_scores_match_by_camera_and_stamp(tmp_path, taxonomy):
-    def write(path, shift_ns, values):
-        with CameraBag(path) as bag:
-            for index, value in enumerate(values):
-                pixels = np.full((4, 4), value, np.uint8)
-                time_ns = START_NS + (index + shift_ns) * 1_000_000_000
-                bag.write_picture('c', '/c/labels_out', time_ns, pixels, 'mono8')
-
-    write(tmp_path / 'truth', 0, [SKY, SKY, IGNORE])
-    write(tmp_path / 'masks', 1, [SKY, ROCKS, ROCKS])  # of frames 1, 2 and one without truth
-    topics = {'/c/labels_out': 'c'}
-    matrix = score(taxonomy, (tmp_path / 'masks', topics), (tmp_path / 'truth', topics))
-    assert matrix.num_pixels == 16  # frame 2 is void
-    assert matrix.counts[SKY, SKY] == 16
 
 
 def test_compressed_pictures_are_read_and_broken_ones_left_out(tmp_path):

@@ -28,6 +28,7 @@ class BagFrames:
     Args:
         path: A rosbag2 folder, or one of its files; need not be whole, see ``open_bag``.
         topics: Of pictures; empty: every camera's.
+        duration_s: Only the frames of so much bag time from its beginning; None: all.
 
     Raises:
         BagError: It cannot be read, has no camera or lacks a topic, or its cameras have no frame.
@@ -42,7 +43,9 @@ class BagFrames:
         custom_data: Texts that the recorder stored.
     """
 
-    def __init__(self, path: str | Path, topics: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str | Path, topics: Sequence[str] = (), duration_s: float | None = None
+    ) -> None:
         self.path = Path(path)
         with open_bag(path) as bag:
             self.cameras = choose_cameras(bag, topics)
@@ -56,6 +59,11 @@ class BagFrames:
                 )
             self._counts = counts
             self.start_ns, self._end_ns = bag.start_time, bag.end_time
+            if duration_s is not None:
+                length_ns = self._end_ns - self.start_ns
+                self._end_ns = min(self._end_ns, self.start_ns + round(duration_s * 1e9))
+                kept = (self._end_ns - self.start_ns) / length_ns
+                self.num_frames = max(1, round(kept * self.num_frames))  # about
             self.custom_data = bag.custom_data
             self._notes = list(bag.notes)
             self.types = {entry.topic: entry.msgtype for entry in bag.connections}
@@ -76,7 +84,7 @@ class BagFrames:
         with open_bag(self.path) as bag:
             wanted = [entry for entry in bag.connections if entry.topic in self.cameras]
             start_ns = self.part_start_ns(first_part)
-            for entry, time_ns, data in bag.messages(wanted, start_ns):
+            for entry, time_ns, data in bag.messages(wanted, start_ns, self._end_ns):
                 while part + 1 < self.num_parts and time_ns >= self.part_start_ns(part + 1):
                     part += 1
                 camera = self.cameras[entry.topic].name
@@ -98,7 +106,9 @@ class BagFrames:
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         topics = {topic: camera.name for topic, camera in self.cameras.items()}
-        return {'kind': 'bag', 'files': file_identity(self.path), 'topics': topics}
+        end_ns = self._end_ns
+        files = file_identity(self.path)
+        return {'kind': 'bag', 'files': files, 'topics': topics, 'end_ns': end_ns}
 
     def description(self) -> dict[str, Any]:
         """Return what people want to know of the bag."""
