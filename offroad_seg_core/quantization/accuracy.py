@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from offroad_seg_core.config import STRICT
+from offroad_seg_core.config import STRICT, ConfigError, load_config
+from offroad_seg_core.datasets import DatasetConfig
 from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines import create_engine
@@ -62,6 +63,31 @@ class AccuracyLoss:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a manifest, None in place of nan."""
         return plain({**asdict(self), 'miou_drop': self.miou_drop})
+
+
+def validation_frames(dataset: DatasetConfig | None, bundle: Bundle, max_frames: int) -> FrameSet:
+    """Return labelled frames in a bundle's classes, evenly spread over a validation split.
+
+    Args:
+        dataset: Where they are from; None for what the bundle was trained with.
+        bundle: Gives the classes.
+        max_frames: Most frames to take; 0 for all.
+
+    Raises:
+        ConfigError: The bundle does not say what it was trained with.
+        DatasetError, TaxonomyError: The frames are not there, or are of other classes.
+    """
+    if dataset is None:
+        recorded = bundle.manifest.provenance.get('training', {}).get('config', {})
+        if 'dataset' not in recorded:
+            raise ConfigError(
+                f'{bundle.path}: does not say what it was trained with; give labelled frames: '
+                '--data, a file of config/data'
+            )
+        dataset = load_config(DatasetConfig, recorded['dataset'])  # type: ignore[arg-type]
+    frames = dataset.frames('validation', bundle.taxonomy)
+    step = -(-len(frames) // (max_frames or len(frames)))
+    return frames.subset(range(0, len(frames), step))
 
 
 def measure(

@@ -175,7 +175,7 @@ def find_blocks(plain: onnx.ModelProto, prepared: onnx.ModelProto) -> dict[str, 
 
 
 def _words(name: str, count: int) -> str:
-    return '.'.join(re.split(r'[./]', name)[:-1][:count])
+    return '.'.join(re.split(r'[./]', name)[:-1][:count]) or name
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:

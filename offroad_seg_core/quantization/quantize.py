@@ -123,6 +123,19 @@ def quantize_bundle(
         return write_bundle(output, manifest, files)
 
 
+def summary(bundle: Bundle) -> str:
+    """Return what was measured of a quantised bundle, for people."""
+    size_mb = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
+    report = bundle.manifest.metrics['quantization']
+    lines = [f'{bundle.path}: {size_mb:.1f} MB; measured on {report["num_frames"]} frames:']
+    for precision in ('int8', 'bf16'):
+        for engine, loss in report[precision].items():
+            figures = f'{loss["miou_before"]:.4f} -> {loss["miou_after"]:.4f}'
+            lines.append(f'  {engine} {precision}: mIoU {figures}')
+    kept = bundle.manifest.provenance['quantization']['float_blocks']
+    return '\n'.join([*lines, f'  left in float: {", ".join(kept) or "nothing"}'])
+
+
 class _Search:
     """Looks for the smallest part of a network that must stay float."""
 

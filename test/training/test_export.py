@@ -148,9 +148,17 @@ def test_checkpoint_to_bundle(finished, tmp_path, load_script, capsys):
     checkpoint = config.folder / 'best.ckpt'
     output = tmp_path / 'models' / 'tiny'
     script = load_script('export')
-    assert script.main(['--checkpoint', str(checkpoint), '--output', str(output)]) == 0
-    assert 'same label on 100.0000% of pixels' in capsys.readouterr().out
+    arguments = ['--checkpoint', str(checkpoint), '--output', str(output), '--fuse']
+    assert script.main(arguments) == 0
+    told = capsys.readouterr().out
+    assert 'same label on 100.0000% of pixels' in told
+    assert 'measured on 2 frames' in told
     bundle = Bundle.load(output)
+    fused = bundle.manifest.metrics['fused_head']
+    assert bundle.manifest.outputs.kind == 'fused'
+    assert bundle.manifest.outputs.label_stride == fused['label_stride']
+    assert fused['parity']['fp32']['label_agreement'] > 0.9999
+    assert list(fused['strides']) == ['8', '4', '2', '1']
     assert (output / 'model.onnx').stat().st_size < 12e6
     manifest = bundle.manifest
     assert manifest.input.size == (64, 128)

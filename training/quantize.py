@@ -1,0 +1,80 @@
+"""Quantise a bundle to int8, unless that costs too much accuracy.
+
+    python training/quantize.py --bundle my_bundle --output my_bundle_int8 \
+        --calibration drive.mcap [--data config/data/falcon.yaml]
+
+Ranges are measured on the calibration frames (a folder of pictures, or a bag), accuracy on the
+validation frames. Refused, with the classes by name, where mIoU falls by more than 1 point or a
+class of lethal cost by more than 3, also with the most sensitive layers left in float.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+import sys
+
+from offroad_seg_core.config import load_config
+from offroad_seg_core.datasets import load_dataset
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.quantization.accuracy import AccuracyLimits, validation_frames
+from offroad_seg_core.quantization.calibration import load_calibration
+from offroad_seg_core.quantization.quantize import (
+    QuantizeOptions,
+    installed_engines,
+    quantize_bundle,
+    summary,
+)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--bundle', type=Path, required=True)
+    add('--output', type=Path, required=True, help='folder of the new bundle')
+    add('--calibration', type=Path, required=True, help='folder of pictures, or a rosbag2')
+    add('--topics', nargs='+', default=(), help='of the bag; default: every camera')
+    add('--calibration-frames', type=int, default=128, help='at most')
+    add('--data', type=Path, help='labelled frames, of config/data; default: as trained')
+    add('--max-frames', type=int, default=200, help='labelled frames at most; 0 for all')
+    add('--max-miou-drop', type=float, default=0.01, help='0.01 is one point')
+    add('--max-dangerous-drop', type=float, default=0.03, help='of a class of lethal cost')
+    add('--int8-only', action='store_true', help='without the fp32 file: no PyTorch, no GPU')
+    add('--threads', type=int, default=0, help='CPU threads of the engines')
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    bundle = Bundle.load(options.bundle)
+    data = load_dataset(options.data) if options.data else None
+    frames = validation_frames(data, bundle, options.max_frames)
+    spec, topics = bundle.manifest.input, options.topics
+    calibration = load_calibration(options.calibration, spec, options.calibration_frames, topics)
+    names = ('max_miou_drop', 'max_dangerous_drop')
+    limits = load_config(AccuracyLimits, {name: getattr(options, name) for name in names})
+    settings = QuantizeOptions(
+        limits,
+        installed_engines(),
+        keeps_source=not options.int8_only,
+        num_threads=options.threads,
+    )
+    made = quantize_bundle(bundle, options.output, calibration, frames, settings)
+    print(summary(made))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
+    try:
+        run(parse_arguments(arguments))
+    except (ValueError, EngineError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
