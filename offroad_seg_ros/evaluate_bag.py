@@ -115,7 +115,11 @@ def _run(given: argparse.Namespace) -> int:
         several = len(given.inputs) > 1
         source = SeveralSources(named, problems) if several else next(iter(named.values()))
         outputs = chosen_outputs(
-            given, predictor.taxonomy, predictor.cost_table, params.overlay_alpha
+            given,
+            predictor.taxonomy,
+            predictor.cost_table,
+            list(source.description()['cameras']),
+            params.overlay_alpha,
         )
         title = ', '.join(frames)
         evaluation = Evaluation(source, predictor, given.output, reference, outputs, title=title)

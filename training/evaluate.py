@@ -66,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
     kept = frames.subset(validation_indices(len(frames), options.max_frames))
     title = f'{options.data.stem}, {options.split}'
     source = DatasetFrames(kept, title)
-    outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table)
+    outputs = command.chosen_outputs(
+        options, predictor.taxonomy, predictor.cost_table, list(source.description()['cameras'])
+    )
     evaluation = Evaluation(
         source, predictor, options.output, sinks=outputs, meter=MeterConfig(), title=title
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import errno
 from pathlib import Path
 import signal
@@ -37,6 +37,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     add('--output', type=Path, metavar='DIR', help='folder of the result')
     add('--labels', choices=LABELS, default='png', help='how label maps are written')
     add('--video', action='store_true', help='also write overlay videos')
+    add('--mcap', type=Path, metavar='FILE', help='also write a file for Foxglove')
     add(
         '--pictures-every',
         type=int,
@@ -51,6 +52,7 @@ def chosen_outputs(
     given: argparse.Namespace,
     taxonomy: Taxonomy,
     cost_table: np.ndarray,
+    cameras: Sequence[str],
     alpha: float = DEFAULT_ALPHA,
 ) -> tuple[Sink, ...]:
     """Return what writes the outputs that were asked for.
@@ -59,6 +61,7 @@ def chosen_outputs(
         given: See add_output_options.
         taxonomy: Of the labels.
         cost_table: ``(256,)`` uint8, class id -> cost.
+        cameras: Their names.
         alpha: Share of the colour in overlays.
 
     Raises:
@@ -76,6 +79,10 @@ def chosen_outputs(
     if given.video:
         costs = {entry.name: int(cost_table[entry.id]) for entry in taxonomy.classes}
         sinks.append(OverlayVideo(cost_table, legend_entries(taxonomy, costs), alpha))
+    if given.mcap:
+        from offroad_seg_core.evaluation.outputs.foxglove import FoxgloveFile  # needs mcap
+
+        sinks.append(FoxgloveFile(given.mcap, cost_table, cameras, alpha))
     if given.pictures_every:
         sinks.append(ReportFrames(given.pictures_every))
     return tuple(sinks)
