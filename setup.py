@@ -85,6 +85,7 @@ setup(
             'bag_player = offroad_seg_ros.bag_player:main',
             'bag_recorder = offroad_seg_ros.bag_recorder:main',
             'check_engine = offroad_seg_ros.check_engine:main',
+            'compare_labels = offroad_seg_ros.compare_labels:main',
             'evaluate_bag = offroad_seg_ros.evaluate_bag:main',
             'segmentation_node = offroad_seg_ros.segmentation_node:main',
         ],

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from offroad_seg_core.bags.definitions import Definitions
 from offroad_seg_core.bags.reading import BagError, open_bag
 from offroad_seg_core.bags.writing import AtomicBag
 from offroad_seg_core.taxonomy import load_taxonomy
+from offroad_seg_ros import compare_labels, evaluate_bag
 from offroad_seg_ros.demo_folder import FolderError, result_folder
 from offroad_seg_ros.demo_images import read_images
 from offroad_seg_ros.demo_inputs import (
@@ -135,6 +137,7 @@ def test_a_bag_becomes_labels_pictures_and_figures(
     assert 'segmentation_node' in (output / 'node.log').read_text()
     assert str(output / 'overlay.mp4') in told
     _check_report(output, summary, told)
+    _check_offline(tmp_path, palette_bundle, output)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['blocked', 'mine', 'result']
 
 
@@ -150,6 +153,21 @@ def _check_report(output, summary, told):
     assert said['timings_ms']['latency_ms']['p50'] > 0
     assert 0 < said['means']['mean_confidence'] <= 1
     assert said['model']['engine'].startswith('onnxruntime')
+
+
+def _check_offline(tmp_path, bundle, output):
+    """The same frames without ROS get the same labels, pixel by pixel."""
+    offline = tmp_path / 'offline'
+    given = ['--bundle', str(bundle), '--engine', 'onnxruntime', '--output', str(offline)]
+    assert evaluate_bag.main([str(tmp_path / 'mine'), *given]) == 0
+    assert compare_labels.main([str(offline), str(output / 'outputs')]) == 0
+    mask = next((offline / 'labels' / 'front').glob('*.png'))
+    changed = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+    changed[0, 0] = 3
+    cv2.imwrite(str(mask), changed)
+    assert compare_labels.main([str(offline), str(output / 'outputs')]) in (0, 1)
+    assert compare_labels.main([str(offline), str(tmp_path / 'mine')]) == 2
+    shutil.rmtree(offline)
 
 
 def test_without_arguments_it_renders_a_drive_and_replaces_the_older_result(

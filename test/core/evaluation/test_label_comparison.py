@@ -1,0 +1,114 @@
+"""Two sets of labels: what is identical, what differs and by how much, what only one has."""
+
+import cv2
+import numpy as np
+import pytest
+
+from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.evaluation.label_comparison import Key, compare_labels
+from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
+from offroad_seg_core.evaluation.outputs.labels import LabelFiles
+from offroad_seg_core.evaluation.sources.frame import SourceError
+
+SIZE = (10, 20)
+STAMPS = [1_700_000_000_000_000_000 + index * 10**8 for index in range(5)]
+
+
+def live(path, values, camera='front', size=SIZE):
+    """Record masks of single values, as a node says them; None: it said nothing."""
+    with MessageBag(path) as bag:
+        for index, (stamp, value) in enumerate(zip(STAMPS, values, strict=True)):
+            if value is not None:
+                mask = np.full(size, value, np.uint8)
+                bag.write_image(
+                    f'/{camera}/segmentation/mask', index, Header(stamp), mask, 'mono8'
+                )
+    return path
+
+
+def files(folder, values, camera='front'):
+    (folder / camera).mkdir(parents=True)
+    for stamp, value in zip(STAMPS, values, strict=True):
+        if value is not None:
+            mask = np.full(SIZE, value, np.uint8)
+            cv2.imwrite(str(folder / camera / f'{stamp}.png'), mask)
+    return folder
+
+
+def test_a_recording_against_files(tmp_path):
+    recorded = live(tmp_path / 'live', [1, None, 3, 255, 200])
+    made = files(tmp_path / 'made', [1, 2, 3, 255, None])
+    found = compare_labels(made, recorded)
+    assert found.num_identical == 3
+    assert found.only_first == [Key('front', STAMPS[1])]
+    assert found.only_second == [Key('front', STAMPS[4])]
+    assert found.agrees
+    assert found.text().splitlines() == [
+        '3 frames are in both: 3 identical',
+        '1 frames are only in the first',
+        '1 frames are only in the second',
+    ]
+
+
+def test_one_pixel_is_a_difference(tmp_path):
+    recorded, made = live(tmp_path / 'live', [1] * 5), files(tmp_path / 'made', [1] * 5)
+    path = made / 'front' / f'{STAMPS[2]}.png'
+    mask = np.full(SIZE, 1, np.uint8)
+    mask[9, 19] = 2
+    cv2.imwrite(str(path), mask)
+    found = compare_labels(made, recorded)
+    assert found.num_identical == 4
+    assert found.different == {Key('front', STAMPS[2]): 1 / 200}
+    assert not found.agrees
+    assert '0.5000 % of the pixels differ' in found.text()
+    other = live(tmp_path / 'small', [1] * 5, size=(5, 5))
+    assert set(compare_labels(made, other).different.values()) == {1.0}
+
+
+def test_sets_that_overlap_little_are_not_kept_in_memory(tmp_path):
+    """Frames far apart in time: each side is given up when the other has passed it."""
+    import tracemalloc
+
+    size, stamps = (200, 500), [10**9 * second for second in range(400)]
+    for name, chosen in (('one', stamps[::2]), ('two', [*stamps[1::2], stamps[-2]])):
+        with MessageBag(tmp_path / name) as bag:
+            for stamp in sorted(chosen):
+                mask = np.zeros(size, np.uint8)
+                bag.write_image('/c/segmentation/mask', stamp, Header(stamp), mask, 'mono8')
+    tracemalloc.start()
+    found = compare_labels(tmp_path / 'one', tmp_path / 'two')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.num_identical, len(found.only_first), len(found.only_second)) == (1, 199, 200)
+    assert peak < 100 * 200 * 500  # of 400 maps
+
+
+def test_cameras_do_not_mix(tmp_path):
+    left, right = (live(tmp_path / name, [1] * 5, name) for name in ('left', 'right'))
+    found = compare_labels(left, right)
+    assert (found.num_identical, len(found.only_first), len(found.only_second)) == (0, 5, 5)
+    assert not found.agrees
+
+
+def test_both_kinds_of_labels_that_an_evaluation_writes_are_the_same(drives, predictor, tmp_path):
+    drive = drives.write_drive(tmp_path / 'drive', num_frames=20)
+    png = drives.run(drive, predictor, tmp_path / 'png', sinks=(LabelFiles(),))
+    bag = drives.run(
+        drive, predictor, tmp_path / 'bag', sinks=(LabelBag(predictor.cost_table, '{}'),)
+    )
+    found = compare_labels(png, bag)
+    assert (found.num_identical, found.agrees) == (40, True)
+    assert found.only_first == found.only_second == []
+
+
+def test_what_holds_no_labels(drives, tmp_path):
+    made = files(tmp_path / 'made', [1] * 5)
+    drive = drives.write_drive(tmp_path / 'drive', num_frames=1)
+    (tmp_path / 'empty').mkdir()
+    for path, told in (
+        (drive, r'got no topic \.\.\./segmentation/mask; it holds /front'),
+        (tmp_path / 'empty', r'got no <camera>/<stamp>\.png'),
+        (tmp_path / 'nowhere', 'not there'),
+    ):
+        with pytest.raises(SourceError, match=told):
+            compare_labels(made, path)
