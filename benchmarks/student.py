@@ -1,26 +1,53 @@
-"""Scores of the trained students, computed again from the committed confusion matrices.
+"""The student: its scores from committed confusion matrices, and its speed.
 
     python benchmarks/student.py [--quick] [--json PATH]
 
-benchmarks/results/runs/*.json are the `result.json` files that training/train.py wrote: config
-and its hash, seed, command, wall time and one confusion matrix per environment. Nothing is
+Scores: benchmarks/results/runs/*.json are the `result.json` files that training/train.py wrote:
+config and its hash, seed, command, wall time and one confusion matrix per environment. Nothing is
 trained here. `miou` averages over the classes in truth or prediction, `miou_present` over the
 classes in the truth.
+
+Ratios of distillation come from benchmarks/results/runs/distillation/: `retention` is the mIoU
+(`miou_present`) of distilled_X.json divided by that of ensemble_X.json, the mean over all X;
+`int8_miou_drop` is what int8_X.json (training/quantize.py --record) loses, the mean over all X of
+its worst engine.
+
+Speed: a label map at 512x896, batch 1, two threads, of the shipped bundle as it is meant to run
+(its labels from the graph, its checked int8 file), of its float32 logits on the same engine, and
+of DeepLabV3+ ResNet-101 in eager PyTorch; needs `make install`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
+from pathlib import Path
+import statistics
 from typing import Any
 
+from engine import SIZE, EagerEngine, deeplab
 import numpy as np
-from report import ROOT, arguments, finish
+from report import ROOT, arguments, finish, interleaved_ms
 
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.decode import Decoder
+from offroad_seg_core.inference.engines import Engine, EngineError, LabelEngine, create_engine
+from offroad_seg_core.inference.head import HeadInputs
+from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.metrics.segmentation import segmentation_scores
 from offroad_seg_core.taxonomy import load_taxonomy
 
 RUNS = ROOT / 'benchmarks' / 'results' / 'runs'
+BUNDLE = ROOT / 'models' / 'demo_desert'
+THREADS = 2
+
+
+def matrix_of(rows: list[list[int]]) -> ConfusionMatrix:
+    """Return a confusion matrix of committed counts."""
+    matrix = ConfusionMatrix(len(rows))
+    matrix.counts[:] = np.array(rows)
+    return matrix
 
 
 def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -28,8 +55,7 @@ def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
     taxonomy = load_taxonomy(run['config']['taxonomy'])
     rows = []
     for environment, record in run['environments'].items():
-        matrix = ConfusionMatrix(taxonomy.num_classes)
-        matrix.counts[:] = np.array(record['confusion_matrix'])
+        matrix = matrix_of(record['confusion_matrix'])
         scores = segmentation_scores(matrix, taxonomy)
         rows.append(
             {
@@ -49,13 +75,114 @@ def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def together(record: dict[str, Any]) -> float:
+    """Return the mIoU over the classes in the truth, of all environments of a run together."""
+    matrices = [matrix_of(e['confusion_matrix']) for e in record['environments'].values()]
+    total = matrices[0]
+    for matrix in matrices[1:]:
+        total = total.merge(matrix)
+    return total.miou_present
+
+
+def retention(folder: Path) -> float | None:
+    """Return distilled student / ensemble; None without a pair of runs."""
+    shares = []
+    for file in sorted(folder.glob('distilled_*.json')):
+        ensemble = file.with_name(file.name.replace('distilled_', 'ensemble_', 1))
+        if ensemble.exists():
+            both = (json.loads(path.read_text()) for path in (file, ensemble))
+            student, teachers = map(together, both)
+            shares.append(student / teachers)
+    return statistics.mean(shares) if shares else None
+
+
+def int8_miou_drop(folder: Path) -> float | None:
+    """Return what int8 loses, as a share of 1; None without a record."""
+    drops = []
+    for file in sorted(folder.glob('int8_*.json')):
+        engines = json.loads(file.read_text())['engines'].values()
+        scores = [
+            [matrix_of(entry[key]['confusion_matrix']).miou_present for key in ('fp32', 'int8')]
+            for entry in engines
+        ]
+        drops.append(max(before - after for before, after in scores))
+    return statistics.mean(drops) if drops else None
+
+
+def student_engine(bundle: Bundle) -> Engine:
+    """Return the engine that the shipped bundle is meant for: checked int8, else the best."""
+    is_checked = any(m.precision == 'int8' and m.is_checked for m in bundle.manifest.models)
+    return create_engine(bundle, 'openvino', 'int8' if is_checked else 'auto', THREADS)
+
+
+def label_maps(bundle: Bundle) -> dict[str, Callable[[], object]]:
+    """Return the ways from one image to its label map that are timed."""
+    image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
+    decoder, classes = Decoder(SIZE), range(bundle.taxonomy.num_classes)
+    head = HeadInputs.of_classes(len(classes), classes)
+    student = student_engine(bundle)
+    teacher = EagerEngine(deeplab(), 'fp32')
+    ways: dict[str, Callable[[], object]] = {
+        'deeplabv3plus torch fp32': lambda: decoder.label_map(teacher.run(image), range(10)),
+        f'student {student.info.name} {student.info.precision} logits': lambda: decoder.label_map(
+            student.run(image), classes
+        ),
+    }
+    if student.info.gives_labels:
+        assert isinstance(student, LabelEngine)  # by EngineInfo
+        fused: LabelEngine = student
+        ways[f'student {student.info.name} {student.info.precision} labels'] = lambda: (
+            decoder.label_map(fused.run_labels(image, head), classes)
+        )
+    if 'fp32' in bundle.precisions:
+        plain = create_engine(bundle, student.info.name, 'fp32', THREADS)
+        ways[f'student {student.info.name} fp32 logits'] = lambda: decoder.label_map(
+            plain.run(image), classes
+        )
+    return ways
+
+
+def speed(quick: bool) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Return rows of milliseconds and the ratios of speed."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    keep_freed_memory()
+    bundle = Bundle.load(BUNDLE)
+    try:
+        ways = label_maps(bundle)
+    except EngineError as error:
+        print(f'not measured: speed: {error}')
+        return [], {}
+    times = interleaved_ms(ways, rounds=3 if quick else 20, warm_ups=1 if quick else 3)
+    rows = [{'run': f'speed: {name}', 'ms': value} for name, value in times.items()]
+    best = min(value for name, value in times.items() if name.startswith('student'))
+    ratios = {
+        'student_vs_deeplabv3plus_torch_eager': times['deeplabv3plus torch fp32'] / best,
+    }
+    fused = [value for name, value in times.items() if name.endswith(' labels')]
+    unfused = [value for name, value in times.items() if name.endswith(' fp32 logits')]
+    if fused and unfused:
+        ratios['fused_vs_unfused_same_engine'] = unfused[0] / fused[0]
+    else:
+        print('not measured: fused_vs_unfused_same_engine: the shipped bundle is not fused')
+    return rows, ratios
+
+
 def main() -> None:
-    """Print and write the table."""
+    """Print and write the tables."""
     options = arguments(__doc__)
     runs = [json.loads(file.read_text()) for file in sorted(RUNS.glob('*.json'))]
     rows = [row for run in runs for row in rows_of(run)]
     ratios = {f'{row["run"]}_miou_present': row['miou_present'] for row in rows}
-    finish('student', options, rows, ratios)
+    for name, compute in (('retention', retention), ('int8_miou_drop', int8_miou_drop)):
+        value = compute(RUNS / 'distillation')
+        if value is None:
+            print(f'not measured: {name}: no runs in {RUNS / "distillation"}')
+        else:
+            ratios[name] = value
+    speed_rows, speed_ratios = speed(options.quick)
+    finish('student', options, [*rows, *speed_rows], {**ratios, **speed_ratios})
 
 
 if __name__ == '__main__':

@@ -66,6 +66,7 @@ def evaluate_replay(
         sinks=(ReportFrames(),),
         latencies_ms=_latencies_ms(replay),
         title=f'demo: {demo_input.bag.name}',
+        path=demo_input.bag.name,  # the folder has its name only when all is done
     )
     counts = read_summary(evaluate(evaluation, on_frame))['counts']
     return {name: _matrix(entry['confusion_matrix']) for name, entry in counts.items()}, why_not

@@ -3,9 +3,8 @@
     python training/quantize.py --bundle my_bundle --output my_bundle_int8 \
         --calibration drive.mcap [--data config/data/falcon.yaml]
 
-Ranges are measured on the calibration frames (a folder of pictures, or a bag), accuracy on the
-validation frames. Refused, with the classes by name, where mIoU falls by more than 1 point or a
-class of lethal cost by more than 3, also with the most sensitive layers left in float.
+Ranges are measured on calibration frames, accuracy on validation frames. Refused, with the classes
+by name, where mIoU falls by more than 1 point or a class of lethal cost by more than 3.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+import shlex
 import sys
 
 from offroad_seg_core.config import load_config
@@ -30,40 +30,40 @@ from offroad_seg_core.quantization.quantize import (
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     add = parser.add_argument
     add('--bundle', type=Path, required=True)
     add('--output', type=Path, required=True, help='folder of the new bundle')
     add('--calibration', type=Path, required=True, help='folder of pictures, or a rosbag2')
     add('--topics', nargs='+', default=(), help='of the bag; default: every camera')
-    add('--calibration-frames', type=int, default=128, help='at most')
+    add('--calibration-frames', type=int, default=128)
     add('--data', type=Path, help='labelled frames, of config/data; default: as trained')
     add('--max-frames', type=int, default=200, help='labelled frames at most; 0 for all')
     add('--max-miou-drop', type=float, default=0.01, help='0.01 is one point')
     add('--max-dangerous-drop', type=float, default=0.03, help='of a class of lethal cost')
     add('--int8-only', action='store_true', help='without the fp32 file: no PyTorch, no GPU')
+    add('--record', type=Path, help='JSON file for the confusion matrices')
     add('--threads', type=int, default=0, help='CPU threads of the engines')
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> None:
-    bundle = Bundle.load(options.bundle)
-    data = load_dataset(options.data) if options.data else None
+    bundle, data = Bundle.load(options.bundle), options.data and load_dataset(options.data)
     frames = validation_frames(data, bundle, options.max_frames)
-    spec, topics = bundle.manifest.input, options.topics
-    calibration = load_calibration(options.calibration, spec, options.calibration_frames, topics)
+    calibration = load_calibration(
+        options.calibration, bundle.manifest.input, options.calibration_frames, options.topics
+    )
     names = ('max_miou_drop', 'max_dangerous_drop')
-    limits = load_config(AccuracyLimits, {name: getattr(options, name) for name in names})
     settings = QuantizeOptions(
-        limits,
+        load_config(AccuracyLimits, {name: getattr(options, name) for name in names}),
         installed_engines(),
         keeps_source=not options.int8_only,
         num_threads=options.threads,
+        record=options.record,
+        command=shlex.join(['quantize.py', *sys.argv[1:]]),
     )
-    made = quantize_bundle(bundle, options.output, calibration, frames, settings)
-    print(summary(made))
+    print(summary(quantize_bundle(bundle, options.output, calibration, frames, settings)))
 
 
 def main(arguments: list[str] | None = None) -> int:

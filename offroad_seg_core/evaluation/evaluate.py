@@ -47,6 +47,7 @@ class Evaluation:
         meter: What is measured where there is truth.
         latencies_ms: (camera, stamp) -> age of the labels when they arrived, of a live node.
         title: For people.
+        path: For people, where the source's own path says nothing to them.
     """
 
     source: Source
@@ -57,6 +58,7 @@ class Evaluation:
     meter: MeterConfig = field(default_factory=lambda: MeterConfig(boundary=None))
     latencies_ms: Mapping[tuple[str, int], float] = field(default_factory=dict)
     title: str = ''
+    path: str = ''
 
     def __post_init__(self) -> None:
         if self.reference is None:

@@ -57,6 +57,7 @@ def write_result(
     tallies = _merge(evaluation, parts)
     taxonomy, costs = evaluation.predictor.taxonomy, evaluation.predictor.cost_table
     source = evaluation.source.description()
+    source['path'] = evaluation.path or source['path']
     summary = {
         'format_version': FORMAT_VERSION,
         'title': evaluation.title or Path(source['path']).name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from dataclasses import dataclass as record
 from typing import Any
 
@@ -46,6 +45,7 @@ class AccuracyLoss:
         class_drops: Class name -> loss of IoU; nan where the class occurs nowhere.
         violations: What is beyond the limits, as sentences that name the classes.
         unseen: Dangerous classes that no frame shows: nothing is known of them.
+        counts: Counts of both matrices.
     """
 
     engine: str
@@ -54,6 +54,7 @@ class AccuracyLoss:
     class_drops: dict[str, float]
     violations: tuple[str, ...]
     unseen: tuple[str, ...]
+    counts: tuple[np.ndarray, np.ndarray]
 
     @property
     def miou_drop(self) -> float:
@@ -61,8 +62,9 @@ class AccuracyLoss:
         return self.miou_before - self.miou_after
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a manifest, None in place of nan."""
-        return plain({**asdict(self), 'miou_drop': self.miou_drop})
+        """Return plain values for a manifest, without the counts, None in place of nan."""
+        scores = {key: value for key, value in vars(self).items() if key != 'counts'}
+        return plain({**scores, 'miou_drop': self.miou_drop})
 
 
 def validation_frames(dataset: DatasetConfig | None, bundle: Bundle, max_frames: int) -> FrameSet:
@@ -149,4 +151,5 @@ def compare(
         by_name(taxonomy.names, drops),
         tuple(violations),
         tuple(names[dangerous & ~present].tolist()),
+        (before.counts, after.counts),
     )

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 import importlib.util
+import json
 import logging
 from pathlib import Path
 import tempfile
+import time
 from typing import Any
 
 import onnx
 
 from offroad_seg_core import provenance
 from offroad_seg_core.datasets.frames import FrameSet
+from offroad_seg_core.files import atomic_path
 from offroad_seg_core.inference.bundle import Bundle, BundleError, write_bundle
 from offroad_seg_core.inference.engines import EngineError
 from offroad_seg_core.inference.export_head import check_head
@@ -48,6 +51,8 @@ class QuantizeOptions:
         keeps_source: Keep the files of other precisions in the bundle; without them PyTorch and
             GPUs cannot run it.
         num_threads: Of the engines that measure.
+        record: JSON file for the confusion matrices that the bundle was judged by.
+        command: How it was started, for the record.
     """
 
     limits: AccuracyLimits = field(default_factory=AccuracyLimits)
@@ -55,6 +60,8 @@ class QuantizeOptions:
     max_float_share: float = 0.5
     keeps_source: bool = True
     num_threads: int = 0
+    record: Path | None = None
+    command: str = ''
 
 
 def installed_engines() -> tuple[str, ...]:
@@ -95,6 +102,7 @@ def quantize_bundle(
             f'{error}: the source weights are not there; fix: quantise the bundle that this one '
             'was made from'
         ) from error
+    started_s = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spec = bundle.manifest.input
@@ -120,7 +128,36 @@ def quantize_bundle(
             'git_commit': provenance.git_commit(),
             'versions': provenance.versions(),
         }
+        if options.record is not None:
+            _write_record(bundle, losses, options, time.monotonic() - started_s)
         return write_bundle(output, manifest, files)
+
+
+def _write_record(
+    bundle: Bundle, losses: list[AccuracyLoss], options: QuantizeOptions, elapsed_s: float
+) -> None:
+    """Write the counts with what they depend on, for benchmarks that compute scores anew."""
+    training = bundle.manifest.provenance.get('training', {})
+    content = {
+        'command': options.command,
+        'elapsed_s': round(elapsed_s, 1),
+        'git_commit': provenance.git_commit(),
+        'versions': provenance.versions(),
+        'cpu': provenance.cpu_name(),
+        'config_sha256': training.get('config_sha256'),
+        'seed': training.get('config', {}).get('seed'),
+        'taxonomy': bundle.taxonomy.to_dict(),
+        'engines': {
+            loss.engine: {
+                precision: {'confusion_matrix': counts.tolist()}
+                for precision, counts in zip(('fp32', 'int8'), loss.counts, strict=True)
+            }
+            for loss in losses
+        },
+    }
+    assert options.record is not None  # by the caller
+    with atomic_path(options.record) as temporary:
+        temporary.write_text(json.dumps(content), encoding='utf-8')
 
 
 def summary(bundle: Bundle) -> str:

@@ -148,6 +148,7 @@ def _check_report(output, summary, told):
     assert '<title>demo: mine</title>' in page.read_text(encoding='utf-8')
     said = json.loads((output / 'evaluation' / 'summary.json').read_text())
     assert said['num_frames'] == 16
+    assert said['source']['path'] == 'mine'
     assert said['num_labelled'] == summary['total']['frames_out']
     assert said['scores']['together']['scores']['miou_present'] == 0.5
     assert said['timings_ms']['latency_ms']['p50'] > 0

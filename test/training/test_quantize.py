@@ -1,5 +1,7 @@
 """The command line of quantisation, on a bundle whose answers are known."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -46,10 +48,19 @@ def test_a_bundle_is_quantised(load_script, palette_bundle, data, tmp_path, caps
 
 
 def test_int8_alone_on_two_frames(load_script, palette_bundle, data, tmp_path, capsys):
+    record = tmp_path / 'record.json'
     options = ['--data', data / 'data.yaml', '--int8-only', '--max-frames', '2']
+    options += ['--record', record]
     assert run(load_script, palette_bundle, data, tmp_path / 'int8', *options) == 0
     assert 'measured on 2 frames' in capsys.readouterr().out
     assert Bundle.load(tmp_path / 'int8').precisions == ('int8',)
+    content = json.loads(record.read_text())
+    assert content['command'].startswith('quantize.py ')
+    assert content['taxonomy']['name'] == 'falcon10'
+    for matrices in content['engines'].values():
+        counts = np.array([matrices[key]['confusion_matrix'] for key in ('fp32', 'int8')])
+        assert counts.shape == (2, 10, 11)
+        assert (counts.sum(axis=(1, 2)) == 2 * 64 * 96).all()
     again = run(load_script, tmp_path / 'int8', data, tmp_path / 'b', '--data', data / 'data.yaml')
     assert again == 2
     assert 'source weights are not there' in capsys.readouterr().err

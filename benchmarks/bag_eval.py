@@ -1,0 +1,189 @@
+"""Evaluation of bags: how much of what the cores allow, the share of metrics, flat memory, report.
+
+    python benchmarks/bag_eval.py [--quick] [--json PATH]
+
+The CPU time of a frame's steps (decode, engine, write, metrics) is measured alone, step by step,
+in this run; cores divided by their sum is what is possible. The same frames are then evaluated as
+`evaluate_bag` does it. Raw and JPEG pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import shutil
+import statistics
+import tempfile
+import time
+from typing import Any
+
+import cv2
+import psutil
+from report import ROOT, arguments, finish, machine
+
+from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.evaluation.counting import FrameCounter
+from offroad_seg_core.evaluation.drive_report.build import write_drive_report
+from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
+from offroad_seg_core.evaluation.inputs import TruthOptions, find_truth, open_frames
+from offroad_seg_core.evaluation.outputs.labels import LabelFiles
+from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
+from offroad_seg_core.evaluation.outputs.sink import Labelled
+from offroad_seg_core.evaluation.predictors import SegmenterPredictor
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+from offroad_seg_core.evaluation.sources.frame import TARGET, UniqueNames
+from offroad_seg_core.inference.segmenter import Segmenter
+from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.metrics.meter import MeterConfig
+from offroad_seg_core.world import DEMO_SEED, Drive
+
+SIZE = (544, 960)
+PERIOD_NS = 100_000_000
+METER = MeterConfig(boundary=None)
+
+
+def write_bag(path: Path, num_frames: int, compressed: bool) -> Path:
+    """Write frames of a procedural drive, over and over, with exact labels."""
+    drive = Drive(DEMO_SEED, 4, 10.0, SIZE, ('windshield',))
+    pictures = [drive.frame(index, 'windshield').frame for index in range(4)]
+    with MessageBag(path) as bag:
+        for index in range(num_frames):
+            picture, time_ns = pictures[index % 4], index * PERIOD_NS + 1
+            image = cv2.cvtColor(picture.image_rgb, cv2.COLOR_RGB2BGR)
+            header = Header(time_ns, 'windshield')
+            if compressed:
+                data = cv2.imencode('.jpg', image)[1].reshape(-1)
+                bag.write_compressed('/windshield/image/compressed', time_ns, header, data, 'jpeg')
+            else:
+                bag.write_image('/windshield/image', time_ns, header, image, 'bgr8')
+            truth = picture.label_map
+            bag.write_image('/windshield/ground_truth/label_map', time_ns, header, truth, 'mono8')
+    return path
+
+
+def source_of(path: Path, predictor: SegmenterPredictor) -> LabelledFrames:
+    """Return the bag's frames with their truth."""
+    frames = open_frames(path)
+    truth = find_truth(frames, predictor.taxonomy, TruthOptions())
+    assert truth is not None
+    return LabelledFrames(frames, {TARGET: truth})
+
+
+def cpu_seconds(call: Callable[[], object], repeats: int) -> float:
+    """Return the CPU time of all threads of one call, the median of several."""
+    spent = []
+    for turn in range(repeats + 1):
+        started = time.process_time()
+        call()
+        if turn:
+            spent.append(time.process_time() - started)
+    return statistics.median(spent)
+
+
+def step_seconds(
+    path: Path, predictor: SegmenterPredictor, folder: Path, repeats: int
+) -> dict[str, float]:
+    """Return the CPU time of each step of one frame."""
+    _, frame = next(source_of(path, predictor).frames(0, UniqueNames()))
+    image, target = frame.load(), frame.maps[TARGET]()
+    prediction = predictor.predict(frame, image, {})
+    count = FrameCounter(predictor.taxonomy, predictor.cost_table, METER)
+    row, _ = count(frame, image, prediction, target)
+    labelled = Labelled(frame, image, prediction, target, row)
+    sinks = (LabelFiles(), ReportFrames())
+    for sink in sinks:
+        sink.begin(folder, folder)
+    steps: dict[str, Callable[[], Any]] = {
+        'decode': lambda: (frame.load(), frame.maps[TARGET]()),
+        'engine': lambda: predictor.predict(frame, image, {}),
+        'write': lambda: [sink.prepare(labelled) for sink in sinks],
+        'metrics': lambda: count(frame, image, prediction, target),
+    }
+    return {name: cpu_seconds(call, repeats) for name, call in steps.items()}
+
+
+class Memory:
+    """Watches this process' memory while frames are completed."""
+
+    def __init__(self, num_frames: int) -> None:
+        self._total, self._done = num_frames, 0
+        self._process = psutil.Process()
+        self.early, self.late = 0, 0
+
+    def __call__(self, count: int) -> None:
+        """Note the peak of the first and of the last half, warm-up left out."""
+        self._done += count
+        resident = self._process.memory_info().rss
+        if self._done > self._total // 2:
+            self.late = max(self.late, resident)
+        elif self._done > self._total // 10:
+            self.early = max(self.early, resident)
+
+    @property
+    def growth(self) -> float:
+        """The peak of the last half over that of the first, minus one."""
+        return self.late / self.early - 1
+
+
+def measure(
+    name: str, path: Path, predictor: SegmenterPredictor, num_frames: int, repeats: int
+) -> dict[str, Any]:
+    """Return a row of the table."""
+    folder = path.with_name(f'{path.name}_steps')
+    spent = step_seconds(path, predictor, folder, repeats)
+    memory, output = Memory(num_frames), path.with_name(f'{path.name}_out')
+    marks: list[float] = []
+
+    def tick(count: int) -> None:
+        memory(count)
+        marks.append(time.perf_counter())
+
+    sinks = (LabelFiles(), ReportFrames())
+    evaluation = Evaluation(
+        source_of(path, predictor), predictor, output, sinks=sinks, meter=METER
+    )
+    result = evaluate(evaluation, tick)
+    skipped = len(marks) // 10
+    speed = (len(marks) - 1 - skipped) / (marks[-1] - marks[skipped])
+    started = time.perf_counter()
+    write_drive_report([result], result / 'report')
+    possible = machine()['cores'] / sum(spent.values())
+    return {
+        'pictures': name,
+        'frames': num_frames,
+        **{f'{step} cpu ms': 1e3 * seconds for step, seconds in spent.items()},
+        'possible per s': possible,
+        'measured per s': speed,
+        'vs possible': speed / possible,
+        'metrics share': spent['metrics'] / sum(spent.values()),
+        'rss growth': memory.growth,
+        'report s': time.perf_counter() - started,
+    }
+
+
+def main() -> None:
+    """Measure raw and compressed pictures."""
+    options = arguments(__doc__)
+    keep_freed_memory()
+    num_frames, repeats = (150, 15) if options.quick else (10_000, 60)
+    predictor = SegmenterPredictor(Segmenter.open(ROOT / 'models' / 'demo_desert'))
+    home = Path(tempfile.mkdtemp())
+    rows = []
+    try:
+        for name, compressed in (('raw', False), ('jpeg', True)):
+            path = write_bag(home / name, num_frames, compressed)
+            rows.append(measure(name, path, predictor, num_frames, repeats))
+            shutil.rmtree(path)
+    finally:
+        shutil.rmtree(home)
+        predictor.close()
+    finish('bag_eval', options, rows, {
+        'throughput_vs_possible': min(row['vs possible'] for row in rows),
+        'metrics_share': max(row['metrics share'] for row in rows),
+        'rss_growth': max(row['rss growth'] for row in rows),
+        'report_s': max(row['report s'] for row in rows),
+    })  # fmt: skip
+
+
+if __name__ == '__main__':
+    main()
