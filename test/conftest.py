@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+import signal
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ import pytest
 
 from offroad_seg_core.inference.bundle import write_bundle
 from offroad_seg_core.taxonomy import load_taxonomy
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that starts tests in the background has them ignore Ctrl-C, and their children too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session', autouse=True)

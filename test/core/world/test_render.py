@@ -50,13 +50,14 @@ def test_sky_is_where_depth_is_infinite(frames):
         assert not np.isnan(frame.depth_m).any()
 
 
-def test_same_seed_same_bits_and_other_seed_other_picture(drive, frames):
+def test_same_seed_same_picture_and_other_seed_other_picture(drive, frames):
     scene = Scene(5)
     pose = drive.pose(0, 'windshield')
     again = render(scene, drive.cameras['windshield'], pose)
     np.testing.assert_array_equal(again.image_rgb, frames[0].image_rgb)
     np.testing.assert_array_equal(again.label_map, frames[0].label_map)
-    np.testing.assert_array_equal(again.depth_m, frames[0].depth_m)
+    # NumPy's loops may differ in the last bit, depending on where arrays lie in memory.
+    np.testing.assert_allclose(again.depth_m, frames[0].depth_m, rtol=1e-6)
     other = render(Scene(6), drive.cameras['windshield'], pose)
     assert (other.image_rgb != again.image_rgb).any(axis=-1).mean() > 0.5
 
