@@ -45,7 +45,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add('--int8-only', action='store_true', help='without the fp32 file: no PyTorch, no GPU')
     add('--record', type=Path, help='JSON file for the confusion matrices')
     add('--threads', type=int, default=0, help='CPU threads of the engines')
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.command = shlex.join(['quantize.py', *(arguments or sys.argv[1:])])
+    return options
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         keeps_source=not options.int8_only,
         num_threads=options.threads,
         record=options.record,
-        command=shlex.join(['quantize.py', *sys.argv[1:]]),
+        command=options.command,
     )
     print(summary(quantize_bundle(bundle, options.output, calibration, frames, settings)))
 
