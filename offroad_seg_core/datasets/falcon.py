@@ -33,7 +33,8 @@ class FalconConfig:
             the masks' raw ids themselves, such as falcon7, need none.
         unknown: What to do with mask values that the taxonomy does not know.
         validation_block: Share of each environment's frames, the last ones by name, to validate
-            on; known places, but no neighbours of training frames. Then there is no ``holdout``.
+            on; known places, but no neighbours of training frames. With ``holdout`` also the block
+            of that environment, whose other frames are then in neither split.
         adaptation_frames: Train on so many frames of the held-out environment alone, spread over
             its first half by name, and validate on its second half; 0 trains on the others.
     """
@@ -53,10 +54,12 @@ class FalconConfig:
             'holdout': self.holdout is not None,
             'validation_root': self.validation_root is not None,
             'validation_block': self.validation_block > 0,
+            'adaptation_frames': self.adaptation_frames > 0,
         }
-        if sum(given.values()) > 1:
-            names = ' and '.join(name for name, is_given in given.items() if is_given)
-            raise ValueError(f'got {names}, expected one of them; remove the others')
+        names = [name for name, is_given in given.items() if is_given]
+        allowed = ('holdout', 'validation_block'), ('holdout', 'adaptation_frames')
+        if len(names) > 1 and tuple(names) not in allowed:
+            raise ValueError(f'got {" and ".join(names)}, expected one of them; remove the others')
         if self.adaptation_frames and self.holdout is None:
             raise ValueError('got adaptation_frames without holdout; name the environment')
 
@@ -75,11 +78,8 @@ class FalconConfig:
                 read_falcon(self.validation_root), self.validation_root, taxonomy
             )
         files = read_falcon(self.root)
-        if self.validation_block:
-            chosen = _blocks(files, self.validation_block, split)
-            return self._frame_set(chosen, f'{self.root} ({split} blocks)', taxonomy)
         found = sorted({item.environment for item in files})
-        if split == 'validation' and self.holdout is None:
+        if split == 'validation' and self.holdout is None and not self.validation_block:
             raise DatasetError(
                 f'{self.root}: no frames for validation, holdout is null; set holdout to one of '
                 f'{", ".join(found)}, or validation_root'
@@ -88,6 +88,11 @@ class FalconConfig:
             raise DatasetError(
                 f'{self.root}: got holdout {self.holdout!r}, expected one of {", ".join(found)}'
             )
+        if self.validation_block:
+            chosen = _blocks(files, self.validation_block, split)
+            if split == 'train':
+                chosen = [item for item in chosen if item.environment != self.holdout]
+            return self._frame_set(chosen, f'{self.root} ({split} blocks)', taxonomy)
         if self.adaptation_frames:
             files = [item for item in files if item.environment == self.holdout]
             chosen = _halves(files, self.adaptation_frames, split)

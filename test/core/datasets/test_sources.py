@@ -70,8 +70,15 @@ class TestFalconWithoutHoldout:
         train, validation = (names(config.frames(s, taxonomy)) for s in ('train', 'validation'))
         assert [name for _, name in train] == ['cc1', 'cc2', 'cc3', 'w01']
         assert [name for _, name in validation] == ['cc4', 'cc5', 'w02']
-        with pytest.raises(ValueError, match='got holdout and validation_block, expected one'):
-            FalconConfig('falcon', drives, 'cc', validation_block=0.4)
+        with pytest.raises(ValueError, match='got validation_block and adaptation_frames, expec'):
+            FalconConfig('falcon', drives, None, validation_block=0.4, adaptation_frames=1)
+
+    def test_blocks_of_known_and_new_places(self, drives):
+        taxonomy = load_taxonomy('falcon10')
+        config = FalconConfig('falcon', drives, 'cc', validation_block=0.4)
+        train, validation = (names(config.frames(s, taxonomy)) for s in ('train', 'validation'))
+        assert [name for _, name in train] == ['w01']
+        assert [name for _, name in validation] == ['cc4', 'cc5', 'w02']
 
     @pytest.mark.parametrize(
         ('count', 'expected'), [(1, ['cc2']), (2, ['cc1', 'cc2']), (9, ['cc1', 'cc2'])]
