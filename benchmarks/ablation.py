@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from itertools import product
-import json
 from pathlib import Path
 import statistics
 import subprocess
@@ -22,12 +21,11 @@ import sys
 import tempfile
 from typing import Any
 
-from experiments import Run, load, scores_of, tell, train_missing
+from experiments import Run, keep, load, scores_of, tell, train_missing
 from report import ROOT, finish
 
 from offroad_seg_core.config import dump_config
 from offroad_seg_core.evaluation.predictions import PredictionOptions, score_checkpoint
-from offroad_seg_core.files import atomic_path
 from offroad_seg_core.training.checkpoint import load_checkpoint
 
 CONFIG = Path('config/train/ablation.yaml')
@@ -113,8 +111,7 @@ def measure_half(fold: str, seed: int) -> None:
         'config': dump_config(own.settings),
         'environments': {fold: {'confusion_matrix': counts}},
     }
-    with atomic_path(own.path) as temporary:
-        temporary.write_text(json.dumps(kept, indent=1))
+    keep(own.path, kept)
 
 
 def make_bank(fold: str) -> None:

@@ -107,6 +107,13 @@ def tell(runs: Sequence[Run]) -> None:
         print(run.group, run.name, 'missing' if load(run) is None else 'there')
 
 
+def keep(path: Path, result: dict[str, Any]) -> None:
+    """Write a result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+
+
 def _train(run: Run) -> None:
     folder = ROOT / run.settings.folder
     script = f'training/{run.script}.py'
@@ -116,9 +123,7 @@ def _train(run: Run) -> None:
     subprocess.run(command, cwd=ROOT, check=True)
     result = json.loads((folder / 'result.json').read_text())
     result['loss_curve'] = _loss_curve(folder / 'steps.csv')
-    run.path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(run.path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    keep(run.path, result)
     for name in ('last.ckpt', 'tensorboard'):  # best.ckpt is enough
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

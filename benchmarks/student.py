@@ -8,9 +8,9 @@ trained here. `miou` averages over the classes in truth or prediction, `miou_pre
 classes in the truth.
 
 Ratios of distillation come from benchmarks/results/runs/distillation/: `retention` is the mIoU
-(`miou_present`) of distilled_X.json divided by that of ensemble_X.json, the mean over all X;
-`int8_miou_drop` is what int8_X.json (training/quantize.py --record) loses, the mean over all X of
-its worst engine.
+(`miou_present`) of the student that learned by KL divided by that of its teachers together, on the
+places that they know, the mean over all runs; `int8_miou_drop` is what int8 loses on all places,
+the mean over all runs of its worst engine.
 
 Speed: a label map at 512x896, batch 1, two threads, of the shipped bundle as it is meant to run
 (its labels from the graph, its checked int8 file), of its float32 logits on the same engine, and
@@ -25,6 +25,7 @@ from pathlib import Path
 import statistics
 from typing import Any
 
+from distillation_table import matrix_of, retention
 from engine import SIZE, EagerEngine, deeplab
 import numpy as np
 from report import ROOT, arguments, finish, interleaved_ms
@@ -34,20 +35,12 @@ from offroad_seg_core.inference.decode import Decoder
 from offroad_seg_core.inference.engines import Engine, EngineError, LabelEngine, create_engine
 from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.memory import keep_freed_memory
-from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.metrics.segmentation import segmentation_scores
 from offroad_seg_core.taxonomy import load_taxonomy
 
 RUNS = ROOT / 'benchmarks' / 'results' / 'runs'
 BUNDLE = ROOT / 'models' / 'demo_desert'
 THREADS = 2
-
-
-def matrix_of(rows: list[list[int]]) -> ConfusionMatrix:
-    """Return a confusion matrix of committed counts."""
-    matrix = ConfusionMatrix(len(rows))
-    matrix.counts[:] = np.array(rows)
-    return matrix
 
 
 def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -75,24 +68,9 @@ def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def together(record: dict[str, Any]) -> float:
-    """Return the mIoU over the classes in the truth, of all environments of a run together."""
-    matrices = [matrix_of(e['confusion_matrix']) for e in record['environments'].values()]
-    total = matrices[0]
-    for matrix in matrices[1:]:
-        total = total.merge(matrix)
-    return total.miou_present
-
-
-def retention(folder: Path) -> float | None:
-    """Return distilled student / ensemble; None without a pair of runs."""
-    shares = []
-    for file in sorted(folder.glob('distilled_*.json')):
-        ensemble = file.with_name(file.name.replace('distilled_', 'ensemble_', 1))
-        if ensemble.exists():
-            both = (json.loads(path.read_text()) for path in (file, ensemble))
-            student, teachers = map(together, both)
-            shares.append(student / teachers)
+def mean_retention(folder: Path) -> float | None:
+    """Return distilled student / ensemble on known places; None without a pair of runs."""
+    shares = [scores.known for scores in retention(folder).values()]
     return statistics.mean(shares) if shares else None
 
 
@@ -175,7 +153,7 @@ def main() -> None:
     runs = [json.loads(file.read_text()) for file in sorted(RUNS.glob('*.json'))]
     rows = [row for run in runs for row in rows_of(run)]
     ratios = {f'{row["run"]}_miou_present': row['miou_present'] for row in rows}
-    for name, compute in (('retention', retention), ('int8_miou_drop', int8_miou_drop)):
+    for name, compute in (('retention', mean_retention), ('int8_miou_drop', int8_miou_drop)):
         value = compute(RUNS / 'distillation')
         if value is None:
             print(f'not measured: {name}: no runs in {RUNS / "distillation"}')
