@@ -14,7 +14,6 @@ from offroad_seg_core.files import sha256_of
 from offroad_seg_core.inference.bundle import Bundle, BundleError
 from offroad_seg_core.inference.engines import create_engine
 from offroad_seg_core.inference.manifest import MANIFEST_NAME, InputSpec
-from offroad_seg_core.models import create_model
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.training.checkpoint import load_checkpoint
 
@@ -105,26 +104,9 @@ class _OfBundle:
         return create_engine(self._bundle, precision='fp32')
 
     def module(self) -> nn.Module:
-        from offroad_seg_core.inference.export import state_dict_from_onnx  # imports onnx
+        from offroad_seg_core.inference.bundle_weights import network_of  # imports onnx
 
-        architecture = self._bundle.manifest.architecture
-        if architecture is None or 'fp32' not in self._bundle.precisions:
-            raise BundleError(
-                f'{self._bundle.path}: has precisions {list(self._bundle.precisions)} and '
-                f'architecture {architecture}, but features need the float32 weights of a named '
-                'architecture; fix: take the checkpoint it was made from'
-            )
-        with torch.random.fork_rng(devices=[]):
-            module = create_model(architecture.name, **architecture.kwargs)
-        weights = state_dict_from_onnx(self._bundle.model_file('fp32'))
-        missing, unexpected = module.load_state_dict(weights, strict=False)
-        missing = [name for name in missing if not name.endswith('num_batches_tracked')]
-        if missing or unexpected:
-            raise BundleError(
-                f'{self._bundle.path}: its weights do not fit {architecture}: missing '
-                f'{missing[:3]}, unexpected {unexpected[:3]}; fix: export the bundle again'
-            )
-        return module.eval().requires_grad_(False)
+        return network_of(self._bundle).requires_grad_(False)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return self._engine.run(images).logits

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-import logging
 from pathlib import Path
 import pickle
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,6 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.models import create_model
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.training.config import TrainConfig
-
-log = logging.getLogger(__name__)
 
 KEY = 'offroad_seg'
 FORMAT_VERSION = 1
@@ -104,54 +101,3 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         record['info'],
         weights,
     )
-
-
-def initialize_from(model: nn.Module, path: str | Path, taxonomy: Taxonomy) -> list[str]:
-    """Copy a checkpoint's averaged weights into a fresh model.
-
-    The classifier is copied only if both were made for the same classes in the same order; its
-    rows mean other things otherwise, even where the counts agree.
-
-    Args:
-        model: Changed in place.
-        path: A checkpoint of ``training/train.py``.
-        taxonomy: The classes of ``model``.
-
-    Returns:
-        Names of the weights that were not loaded.
-
-    Raises:
-        CheckpointError: The architectures differ.
-    """
-    source = load_checkpoint(path)
-    same_classes = source.taxonomy.names == taxonomy.names
-    state = model.state_dict()
-    classifiers = cast(tuple[str, ...], model.classifiers)
-    skipped = [] if same_classes else [key for key in state if key.startswith(classifiers)]
-    wrong = sorted(
-        name
-        for name in state.keys() | source.weights.keys()
-        if name not in skipped
-        and (
-            name not in state
-            or name not in source.weights
-            or state[name].shape != source.weights[name].shape
-        )
-    )
-    if wrong:
-        raise CheckpointError(
-            f'{path}: is a {source.config.model.name} {dict(source.config.model.options)}; '
-            f'{len(wrong)} weights do not fit this model, the first is {wrong[0]}; set the same '
-            'model.name and model.options'
-        )
-    model.load_state_dict({**source.weights, **{name: state[name] for name in skipped}})
-    log.info('%s: %d weights loaded', path, len(state) - len(skipped))
-    if skipped:
-        log.warning(
-            '%s: trained on %s, not %s: new weights for %s',
-            path,
-            source.taxonomy.name,
-            taxonomy.name,
-            ', '.join(skipped),
-        )
-    return skipped

@@ -34,11 +34,12 @@ from offroad_seg_core.models.pretrained import load_encoder_weights
 from offroad_seg_core.provenance import computes_bf16
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 from offroad_seg_core.training.batches import create_training_loader
-from offroad_seg_core.training.checkpoint import initialize_from, load_checkpoint
+from offroad_seg_core.training.checkpoint import load_checkpoint
 from offroad_seg_core.training.config import Precision, TrainConfig
 from offroad_seg_core.training.distributed import end_started_processes, trainer_options
 from offroad_seg_core.training.failures import RunState, explained
 from offroad_seg_core.training.gpu_support import check_gpus
+from offroad_seg_core.training.initial_weights import initialize_from
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.progress import Progress
 from offroad_seg_core.training.random_states import RandomStates

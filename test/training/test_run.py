@@ -1,6 +1,7 @@
 import csv
 from dataclasses import replace
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,16 +9,20 @@ import torch
 
 from offroad_seg_core import provenance
 from offroad_seg_core.config import ConfigError
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.bundle_weights import network_of
 from offroad_seg_core.models import create_model
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.checkpoint import (
     CheckpointError,
-    initialize_from,
     load_checkpoint,
 )
+from offroad_seg_core.training.initial_weights import initialize_from
 from offroad_seg_core.training.recorder import Recorder
 from offroad_seg_core.training.run import fast_dev_run, resolve_precision, train
 from offroad_seg_core.training.task import SegmentationTask, TrainingError
+
+SHIPPED = Path(__file__).parents[2] / 'models' / 'demo_desert'
 
 
 def state_of(path):
@@ -212,10 +217,23 @@ class TestInitialWeights:
         after = load_checkpoint(config.folder / 'last.ckpt').weights
         assert all(torch.equal(before[name], after[name]) for name in before)
 
+    def test_a_bundle_has_all_but_the_auxiliary_head(self, caplog):
+        model = create_model('ddrnet23_slim', 10)
+        fresh = {name: value.clone() for name, value in model.state_dict().items()}
+        skipped = initialize_from(model, SHIPPED, load_taxonomy('falcon10'))
+        assert skipped == [name for name in fresh if name.startswith('auxiliary_head.')]
+        assert 'a bundle without the auxiliary head: new weights for' in caplog.text
+        weights = network_of(Bundle.load(SHIPPED)).state_dict()
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, fresh[name] if name in skipped else weights[name]), name
+
     def test_another_architecture(self, finished):
         model = create_model('ddrnet23_slim', 10, auxiliary=False)
         with pytest.raises(CheckpointError, match='weights do not fit this model'):
             initialize_from(model, finished[0].folder / 'last.ckpt', load_taxonomy('falcon10'))
+        model = create_model('ddrnet23_slim', 10, norm='group')
+        with pytest.raises(CheckpointError, match=r'is a .*ddrnet23_slim.* first is .*running_m'):
+            initialize_from(model, SHIPPED, load_taxonomy('falcon10'))
 
 
 class TestBadCheckpoints:

@@ -16,10 +16,10 @@ from offroad_seg_core.distillation.pruning import (  # noqa: E402
 from offroad_seg_core.models import create_model  # noqa: E402
 from offroad_seg_core.training.checkpoint import (  # noqa: E402
     CheckpointError,
-    initialize_from,
     load_checkpoint,
 )
 from offroad_seg_core.training.config import ModelConfig, TrainConfig  # noqa: E402
+from offroad_seg_core.training.initial_weights import initialize_from  # noqa: E402
 
 # The norms of these channels and all weights that read or write them, see test below.
 WEAK = [0, 3, 4, 9, 11, 17, 30, 31]

@@ -65,7 +65,7 @@ class TestBundle:
             open_network(tmp_path / 'fused')
 
     def test_features_need_its_architecture(self, palette_bundle):
-        with pytest.raises(BundleError, match=r'architecture None, but features need.*checkpoint'):
+        with pytest.raises(BundleError, match=r'architecture None, but PyTorch needs.*checkpoint'):
             open_network(palette_bundle).module()
 
     def test_its_module_computes_what_its_engine_does(self):
