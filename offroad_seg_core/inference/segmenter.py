@@ -95,6 +95,11 @@ class Segmenter:
         return cls(bundle, create_engine(bundle, engine, precision, num_threads), options)
 
     @property
+    def head(self) -> Head:
+        """Where labels come from: the engine itself, or logits that are decoded here."""
+        return 'logits' if self._label_engine is None else 'labels'
+
+    @property
     def options(self) -> SegmenterOptions:
         """What can be changed between two frames; assigning validates everything first."""
         return self._options

@@ -15,6 +15,7 @@ from offroad_seg_core.inference.engines import (
     EngineOutput,
     EngineSettings,
     EngineUnavailableError,
+    choices,
     selection,
 )
 from offroad_seg_core.inference.engines.selection import fastest
@@ -96,7 +97,7 @@ def test_the_choice_is_remembered_until_something_changes(bundle, settings, tmp_
     assert second.info == first.info
     assert slow.asked == []
     assert fast.asked == [('fp32', kept['num_threads'])]
-    monkeypatch.setattr(selection, '_version', lambda package: 'newer')
+    monkeypatch.setattr(choices, 'version', lambda package: 'newer')
     fastest(engines, bundle, settings)
     assert len(slow.asked) == 1
 
