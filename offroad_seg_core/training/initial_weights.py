@@ -86,4 +86,7 @@ def _open(path: Path) -> _Source:
 
     bundle = Bundle.load(path)
     weights = network_of(bundle).state_dict()
-    return _Source(str(bundle.manifest.architecture), bundle.taxonomy, weights, is_bundle=True)
+    architecture = bundle.manifest.architecture
+    assert architecture is not None  # by network_of
+    network = f'{architecture.name} {architecture.kwargs}'
+    return _Source(network, bundle.taxonomy, weights, is_bundle=True)
