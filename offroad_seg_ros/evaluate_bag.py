@@ -3,6 +3,7 @@
     ros2 run offroad_seg_ros evaluate_bag drive --output drive_evaluation
     ros2 run offroad_seg_ros evaluate_bag drive --truth labels_folder --video
     ros2 run offroad_seg_ros evaluate_bag drive --labels-from recorded_outputs
+    ros2 run offroad_seg_ros evaluate_bag drives/* s3://bucket/drive.mcap --ray 10.0.0.1:6379
 
 Takes bags (whole or cut off), folders of pictures and videos, and the node's parameter file.
 Exact label maps below <camera>/ground_truth are found by themselves. After Ctrl-C or a crash the
@@ -23,6 +24,7 @@ from offroad_seg_core.evaluation.command import (
     add_output_options,
     chosen_outputs,
     describe,
+    exit_code,
     guarded,
     recorded_engine,
     run_with_progress,
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('inputs', nargs='+', type=Path, help='bags, folders of pictures, videos')
+    add('inputs', nargs='+', help='bags, folders of pictures, videos; bags and videos by URL')
     add('--topics', nargs='+', default=(), metavar='TOPIC', help='of pictures; default: all')
     add('--params-file', default='', help='copy of segment.param.yaml; default: the shipped one')
     add('--bundle', default='', help="default: the parameter file's, else the demo model")
@@ -86,12 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
     keep_freed_memory()
-    given.output = given.output or Path(f'{given.inputs[0].resolve().stem}_evaluation')
+    given.output = given.output or Path(f'{Path(given.inputs[0]).resolve().stem}_evaluation')
     return guarded('evaluate_bag', lambda: given.output, lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> int:
-    frames, problems = _open_inputs(given.inputs, given.topics)
+    frames, problems = _open_inputs(given)
     cameras = [name for entry in frames.values() for name in entry.description()['cameras']]
     engine, precision = recorded_engine(
         given.output, given.engine or 'auto', given.precision or 'auto'
@@ -122,12 +124,20 @@ def _run(given: argparse.Namespace) -> int:
             params.overlay_alpha,
         )
         title = ', '.join(frames)
-        evaluation = Evaluation(source, predictor, given.output, reference, outputs, title=title)
-        folder = run_with_progress(evaluation, given.restart)
+        evaluation = Evaluation(
+            source,
+            predictor,
+            given.output,
+            reference,
+            outputs,
+            title=title,
+            num_hard=given.export_hard,
+        )
+        folder = run_with_progress(evaluation, given)
     finally:
         predictor.close()
     print(f'{describe(folder)}\n\n{folder / "report" / "index.html"}')
-    return 1 if problems else 0
+    return exit_code(folder)
 
 
 def _open_inputs(

@@ -41,6 +41,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add('--precision', default='auto', help='of a bundle')
     add('--tta', choices=tuple(TTA_VIEWS), default='off', help='of a bundle')
     add('--max-frames', type=int, default=0, help='evenly spaced, as validations are; 0: all')
+    add('--reference', metavar='BUNDLE', help='compare with this model, not truth')
     command.add_output_options(parser)
     add('overrides', nargs='*', help='key=value of the data set, such as root=/data/falcon')
     return parser.parse_intermixed_args(arguments)
@@ -64,13 +65,23 @@ def run(options: argparse.Namespace) -> int:
     dataset = load_dataset(options.data, options.overrides)
     frames = dataset.frames(options.split, predictor.taxonomy)
     kept = frames.subset(validation_indices(len(frames), options.max_frames))
+    reference = (
+        SegmenterPredictor(Segmenter.open(options.reference)) if options.reference else None
+    )
     title = f'{options.data.stem}, {options.split}'
     source = DatasetFrames(kept, title)
     outputs = command.chosen_outputs(
         options, predictor.taxonomy, predictor.cost_table, list(source.description()['cameras'])
     )
     evaluation = Evaluation(
-        source, predictor, options.output, sinks=outputs, meter=MeterConfig(), title=title
+        source,
+        predictor,
+        options.output,
+        reference,
+        outputs,
+        MeterConfig(),
+        title=title,
+        num_hard=options.export_hard,
     )
     folder = command.run_with_progress(evaluation, options.restart)
     print(f'{command.describe(folder)}\n\n{folder / "report" / "index.html"}')

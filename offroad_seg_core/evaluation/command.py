@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 import errno
+import os
 from pathlib import Path
 import signal
 import sys
@@ -24,6 +25,7 @@ from offroad_seg_core.evaluation.result import read_summary
 from offroad_seg_core.inference.engines import EngineError
 from offroad_seg_core.label_names import label_names_json
 from offroad_seg_core.legend import legend_entries
+from offroad_seg_core.mining.signals import FrameSignals
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.visualization import DEFAULT_ALPHA
 
@@ -45,7 +47,27 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='of the report: every Nth frame has a picture; 0: none',
     )
+    add(
+        '--export-hard',
+        type=int,
+        default=0,
+        metavar='N',
+        help='also write N frames worth labelling, with pre-labels, for CVAT and COCO tools',
+    )
     add('--restart', action='store_true', help='forget an unfinished result')
+    add(
+        '--ray',
+        nargs='?',
+        const=os.environ.get('RAY_ADDRESS', 'local'),
+        metavar='ADDRESS',
+        help='do it on a Ray cluster: host:port or auto; alone: on all cores of this machine',
+    )
+    add(
+        '--chunks',
+        default='',
+        metavar='PLACE',
+        help='of --ray: folder or URL that keeps finished pieces for later runs, too',
+    )
 
 
 def chosen_outputs(
@@ -70,6 +92,8 @@ def chosen_outputs(
     if given.pictures_every < 0:
         got = f'--pictures-every: got {given.pictures_every}'
         raise ValueError(f'{got}; expected 0 or more; 1 takes every frame')
+    if given.export_hard < 0:
+        raise ValueError(f'--export-hard: got {given.export_hard}; expected 1 or more, 0 for none')
     sinks: list[Sink] = []
     if given.labels in ('png', 'both'):
         sinks.append(LabelFiles())
@@ -85,6 +109,8 @@ def chosen_outputs(
         sinks.append(FoxgloveFile(given.mcap, cost_table, cameras, alpha))
     if given.pictures_every:
         sinks.append(ReportFrames(given.pictures_every))
+    if given.export_hard:
+        sinks.append(FrameSignals())
     return tuple(sinks)
 
 
@@ -102,12 +128,44 @@ def recorded_engine(output: Path, engine: str, precision: str) -> tuple[str, str
     )
 
 
-def run_with_progress(evaluation: Evaluation, restart: bool) -> Path:
-    """Evaluate with a bar that tells the remaining time; return the folder of the result."""
+def run_with_progress(evaluation: Evaluation, given: argparse.Namespace) -> Path:
+    """Evaluate with a bar that tells the remaining time; return the folder of the result.
+
+    Args:
+        evaluation: What to do.
+        given: See add_output_options.
+    """
+    if given.ray is not None:
+        return _on_cluster(evaluation, given)
     total = evaluation.source.num_frames or None
+    with _bar('frame', total) as bar:
+        return evaluate(evaluation, bar.update, given.restart)
+
+
+def _on_cluster(evaluation: Evaluation, given: argparse.Namespace) -> Path:
+    from offroad_seg_core.fleet.cluster import Crew, ray_cluster  # needs ray
+    from offroad_seg_core.fleet.run import Fleet
+
+    with _bar('chunk') as bar:
+
+        def show(num_done: int, total: int, num_frames: int) -> None:
+            bar.total = total
+            bar.set_postfix(frames=num_frames, refresh=False)
+            bar.update(num_done - bar.n)
+
+        with ray_cluster(given.ray):
+            fleet = Fleet(evaluation, show, given.chunks, given.restart)
+            return fleet.evaluate(Crew(evaluation).perform)
+
+
+def _bar(unit: str, total: int | None = None) -> tqdm:
     interval_s = 0.1 if sys.stderr.isatty() else _QUIET_PERIOD_S
-    with tqdm(total=total, unit='frame', dynamic_ncols=True, mininterval=interval_s) as bar:
-        return evaluate(evaluation, bar.update, restart)
+    return tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=interval_s)
+
+
+def exit_code(folder: Path) -> int:
+    """Return that of a command: 1 if an input was left out of the result."""
+    return 1 if read_summary(folder)['source'].get('left_out') else 0
 
 
 def describe(folder: Path) -> str:

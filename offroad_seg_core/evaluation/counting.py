@@ -84,19 +84,19 @@ class FrameCounter:
         costly_from = self._config.costly_from
         row: Row = {
             'mean_confidence': None,
-            'unlabeled_share': _round(share(int(counts[IGNORE_INDEX]), total)),
-            'free_share': _round(pixels_of_cost[:costly_from].sum() / total),
-            'costly_share': _round(pixels_of_cost[costly_from:UNKNOWN_COST].sum() / total),
+            'unlabeled_share': number_or_none(share(int(counts[IGNORE_INDEX]), total)),
+            'free_share': number_or_none(pixels_of_cost[:costly_from].sum() / total),
+            'costly_share': number_or_none(pixels_of_cost[costly_from:UNKNOWN_COST].sum() / total),
         }
         if confidence is not None:
             # Unlabeled pixels have confidence 0 and claim nothing.
             scale = 255 if confidence.dtype == np.uint8 else 1
             known = confidence if labelled == total else confidence[label_map != IGNORE_INDEX]
             mean = float(known.mean(dtype=np.float64)) / scale if labelled else float('nan')
-            row['mean_confidence'] = _round(mean)
+            row['mean_confidence'] = number_or_none(mean)
         shares = counts[: self._taxonomy.num_classes] / total
         named = zip(self._taxonomy.names, shares, strict=True)
-        return row | {f'{SHARE}{name}': _round(value) for name, value in named}
+        return row | {f'{SHARE}{name}': number_or_none(value) for name, value in named}
 
     def _tally(self, prediction: Prediction, target: np.ndarray) -> Tally:
         tally = Tally(self._taxonomy.num_classes, self._config)
@@ -112,15 +112,15 @@ class FrameCounter:
         rate = false_safe_rate(matrix, self._costs, self._config.costly_from)
         named = zip(self._taxonomy.names, matrix.iou(), strict=True)
         return {
-            'miou_present': _round(matrix.miou_present),
-            'miou': _round(matrix.miou),
-            'micro_iou': _round(micro_iou(matrix)),
-            'pixel_accuracy': _round(matrix.pixel_accuracy),
-            'false_safe_rate': _round(rate),
-            **{f'{IOU}{name}': _round(value) for name, value in named},
+            'miou_present': number_or_none(matrix.miou_present),
+            'miou': number_or_none(matrix.miou),
+            'micro_iou': number_or_none(micro_iou(matrix)),
+            'pixel_accuracy': number_or_none(matrix.pixel_accuracy),
+            'false_safe_rate': number_or_none(rate),
+            **{f'{IOU}{name}': number_or_none(value) for name, value in named},
         }
 
 
-def _round(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
     """Return a number as the table holds it; None for one that is undefined."""
     return None if np.isnan(value) else round(float(value), _DIGITS)

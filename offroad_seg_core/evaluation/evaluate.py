@@ -29,6 +29,7 @@ from offroad_seg_core.evaluation.predictors import Prediction, Predictor
 from offroad_seg_core.evaluation.result import write_result
 from offroad_seg_core.evaluation.sources.frame import TARGET, Frame, Source, UniqueNames
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
+from offroad_seg_core.mining.export import export_hard_frames
 
 _MAX_WORKERS = 8
 _NO_LABELS = 'no labels were recorded for it'
@@ -48,6 +49,7 @@ class Evaluation:
         latencies_ms: (camera, stamp) -> age of the labels when they arrived, of a live node.
         title: For people.
         path: For people, where the source's own path says nothing to them.
+        num_hard: Frames worth labelling to export, see mining; then one sink is FrameSignals.
     """
 
     source: Source
@@ -59,6 +61,7 @@ class Evaluation:
     latencies_ms: Mapping[tuple[str, int], float] = field(default_factory=dict)
     title: str = ''
     path: str = ''
+    num_hard: int = 0
 
     def __post_init__(self) -> None:
         if self.reference is None:
@@ -120,6 +123,14 @@ def evaluate(
         OSError: A file cannot be written.
     """
     unfinished = Unfinished(evaluation.output, evaluation.identity(), restart)
+    speed = do_parts(evaluation, unfinished, on_frame)
+    return conclude(evaluation, unfinished, speed)
+
+
+def do_parts(
+    evaluation: Evaluation, unfinished: Unfinished, on_frame: Callable[[int], object]
+) -> float:
+    """Do the parts that are left; return the frames per second. Errors: see evaluate."""
     names = UniqueNames()
     for part in range(unfinished.num_done):
         rows = unfinished.load(part, evaluation.meter).rows
@@ -133,10 +144,17 @@ def evaluate(
     finally:
         for sink in evaluation.sinks:
             sink.close()
+    return speed
+
+
+def conclude(evaluation: Evaluation, unfinished: Unfinished, speed: float) -> Path:
+    """Make a result of parts that are all done; return its folder. Errors: see evaluate."""
     for sink in evaluation.sinks:
         sink.finish(unfinished.folder, unfinished.part_folders())
     parts = [unfinished.load(part, evaluation.meter) for part in range(unfinished.num_done)]
     write_result(unfinished.folder, evaluation, parts, speed)
+    if evaluation.num_hard:
+        export_hard_frames(evaluation, unfinished.folder)
     write_drive_report([unfinished.folder], unfinished.folder / 'report')
     return unfinished.finish()
 
