@@ -4,7 +4,8 @@
     python training/distill.py --config ... --answers-only      # on the machine of the teachers
 
 Writes what training/train.py does, teachers.json with the teachers' scores on the same frames,
-and the teachers' answers into distillation.soft_labels.folder.
+teachers.png with both side by side, and the teachers' answers into
+distillation.soft_labels.folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shlex
 import sys
 
 from offroad_seg_core.config import ConfigError, load_config
+from offroad_seg_core.distillation.pictures import write_pictures
 from offroad_seg_core.distillation.retention import answer_training_frames, measure_teachers
 from offroad_seg_core.distillation.trial import smoke_distillation
 from offroad_seg_core.training.config import TrainConfig
@@ -59,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not is_first_process():
             return 0
         teachers = measure_teachers(config).miou_present
+        pictures = student is not None and write_pictures(config, config.folder / 'best.ckpt')
     except (ValueError, TrainingError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -69,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f'\nteachers: mIoU {teachers:.4f} over the classes present')
     if student is not None:
         kept = f'; it keeps {student / teachers:.1%} of the teachers' if teachers else ''
-        print(f'student {config.folder}: mIoU {student:.4f}{kept}')
+        print(f'student {config.folder}: mIoU {student:.4f}{kept}; side by side: {pictures}')
     return 0
 
 

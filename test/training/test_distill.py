@@ -6,11 +6,18 @@ import json
 from pathlib import Path
 import signal
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from offroad_seg_core.config import ConfigError, dump_config, load_config
+from offroad_seg_core.distillation.pictures import (
+    NEITHER_RGB,
+    ONLY_STUDENT_RGB,
+    ONLY_TEACHERS_RGB,
+    difference,
+)
 from offroad_seg_core.distillation.retention import answer_training_frames, measure_teachers
 from offroad_seg_core.distillation.soft_labels import ClassSet
 from offroad_seg_core.distillation.task import DistillationTask
@@ -217,6 +224,19 @@ class TestConfiguration:
         assert load_config(TrainConfig, dump_config(config)) == config
 
 
+def test_the_difference_tells_who_is_right():
+    target = np.array([[1, 1, 1, 1, 255]], np.uint8)
+    teachers = np.array([[1, 1, 2, 2, 2]], np.uint8)
+    student = np.array([[1, 3, 1, 2, 1]], np.uint8)
+    image = np.full((1, 5, 3), 100, np.uint8)
+    colors = difference(image, target, teachers, student)[0].tolist()
+    assert colors[0] == [150] * 3
+    assert [tuple(color) for color in colors[1:4]] == [
+        ONLY_TEACHERS_RGB, ONLY_STUDENT_RGB, NEITHER_RGB,
+    ]  # fmt: skip
+    assert colors[4] == [0] * 3
+
+
 class TestScript:
     def test_the_trial_of_a_recipe(self, load_script, tmp_path, capsys):
         recipe = next(path for path in RECIPES if path.stem == 'goose_groups')
@@ -226,6 +246,8 @@ class TestScript:
         folder = tmp_path / 'goose_groups-dev'
         assert json.loads((folder / 'result.json').read_text())['step'] == 2
         assert (folder / 'teachers.json').is_file()
+        sheet = cv2.imread(str(folder / 'teachers.png'))
+        assert sheet.shape[1] > 5 * 360
 
     def test_without_teachers(self, load_script, capsys):
         recipe = RECIPES[0].parents[1] / 'train' / 'falcon_loeo.yaml'
