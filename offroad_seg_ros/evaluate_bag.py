@@ -13,7 +13,6 @@ same command goes on where it was.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 import logging
 from pathlib import Path
 import sys
@@ -32,21 +31,23 @@ from offroad_seg_core.evaluation.command import (
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.inputs import (
     AUTO,
+    LabelOptions,
     TruthOptions,
-    find_truth,
     open_frames,
-    recorded_labels,
+    with_labels,
 )
 from offroad_seg_core.evaluation.predictors import (
     Predictor,
     RecordedPredictor,
     SegmenterPredictor,
 )
-from offroad_seg_core.evaluation.sources.combining import LabelledFrames, SeveralSources
-from offroad_seg_core.evaluation.sources.frame import TARGET, Source
+from offroad_seg_core.evaluation.sources.combining import SeveralSources
+from offroad_seg_core.evaluation.sources.frame import Source
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.taxonomy import Taxonomy
+from offroad_seg_ros.launch_plan import read_params_file
 from offroad_seg_ros.model_loading import camera_views, cost_overrides, open_segmenter
 from offroad_seg_ros.params import NodeParams
 from offroad_seg_ros.params_file import load_params
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     frames, problems = _open_inputs(given)
-    cameras = [name for entry in frames.values() for name in entry.description()['cameras']]
+    cameras = _cameras(given, frames)
     engine, precision = recorded_engine(
         given.output, given.engine or 'auto', given.precision or 'auto'
     )
@@ -104,16 +105,14 @@ def _run(given: argparse.Namespace) -> int:
         'precision': precision if precision != 'auto' else given.precision,
         'tta': given.tta,
     }
-    params = load_params(given.params_file, tuple(dict.fromkeys(cameras)), overrides)
+    params = load_params(given.params_file, cameras, overrides)
     predictor = _predictor(given, params)
     try:
         reference = (
             SegmenterPredictor(Segmenter.open(given.reference)) if given.reference else None
         )
-        named = {
-            name: _with_labels(entry, given, predictor, reference is not None)
-            for name, entry in frames.items()
-        }
+        labels = _label_options(given, predictor.taxonomy)
+        named = {name: with_labels(entry, labels) for name, entry in frames.items()}
         several = len(given.inputs) > 1
         source = SeveralSources(named, problems) if several else next(iter(named.values()))
         outputs = chosen_outputs(
@@ -140,26 +139,33 @@ def _run(given: argparse.Namespace) -> int:
     return exit_code(folder)
 
 
-def _open_inputs(
-    paths: Sequence[Path], topics: Sequence[str]
-) -> tuple[dict[str, Source], list[str]]:
+def _open_inputs(given: argparse.Namespace) -> tuple[dict[str, Source], list[str]]:
     """Return the frames of each input by a name, and what is wrong with the others."""
     found: dict[str, Source] = {}
     problems = []
-    for path in paths:
-        name = path.resolve().stem
+    for place in given.inputs:
+        name = Path(place).resolve().stem
         name = name if name not in found else f'{name}_{len(found) + 1}'
         try:
-            found[name] = open_frames(path, topics)
+            found[name] = open_frames(place, given.topics)
         except ValueError as error:
             # Of several drives, one that is no good does not cost the others.
-            if len(paths) == 1:
+            if len(given.inputs) == 1:
                 raise
             problems.append(str(error))
             logging.error('%s', error)
     if not found:
         raise ValueError('; '.join(problems))
     return found, problems
+
+
+def _cameras(given: argparse.Namespace, frames: dict[str, Source]) -> list[str]:
+    """Return the names of the cameras; of a remote drive, those of the parameter file."""
+    described = [entry.description()['cameras'] for entry in frames.values()]
+    names = [name for cameras in described for name in cameras]
+    if not all(described):
+        names += read_params_file(given.params_file)[1]['cameras']
+    return list(dict.fromkeys(names))
 
 
 def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
@@ -175,21 +181,15 @@ def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
     return RecordedPredictor(bundle.taxonomy, bundle.taxonomy.cost_table(costs), description)
 
 
-def _with_labels(
-    frames: Source, given: argparse.Namespace, predictor: Predictor, has_reference: bool
-) -> Source:
-    maps = recorded_labels(given.labels_from) if given.labels_from else {}
-    options = TruthOptions(
+def _label_options(given: argparse.Namespace, classes: Taxonomy) -> LabelOptions:
+    truth = TruthOptions(
         given.truth,
         dict(given.truth_topics) or None,
         given.truth_taxonomy,
         given.truth_mapping,
         given.truth_format,
     )
-    truth = None if has_reference else find_truth(frames, predictor.taxonomy, options)
-    if truth is not None:
-        maps[TARGET] = truth
-    return LabelledFrames(frames, maps) if maps else frames
+    return LabelOptions(classes, None if given.reference else truth, given.labels_from)
 
 
 if __name__ == '__main__':

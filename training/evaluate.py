@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         title=title,
         num_hard=options.export_hard,
     )
-    folder = command.run_with_progress(evaluation, options.restart)
+    folder = command.run_with_progress(evaluation, options)
     print(f'{command.describe(folder)}\n\n{folder / "report" / "index.html"}')
     return 0
 

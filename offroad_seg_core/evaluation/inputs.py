@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +23,16 @@ from offroad_seg_core.evaluation.recorded_labels import (
     truth_topics,
 )
 from offroad_seg_core.evaluation.sources.bag import BagFrames
-from offroad_seg_core.evaluation.sources.frame import CONFIDENCE, LABEL_MAP, Source, SourceError
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+from offroad_seg_core.evaluation.sources.frame import (
+    CONFIDENCE,
+    LABEL_MAP,
+    TARGET,
+    Source,
+    SourceError,
+)
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
+from offroad_seg_core.evaluation.sources.remote import RemoteDrive
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
@@ -61,11 +70,14 @@ def is_bag(path: Path) -> bool:
 
 
 def open_frames(path: str | Path, topics: Sequence[str] = ()) -> Source:
-    """Return the frames of a bag, a folder of pictures or a video.
+    """Return the frames of a bag, a folder of pictures or a video, or of a bag or video by URL.
 
     Raises:
         ValueError: There is none of these, or nothing in it.
     """
+    if '://' in str(path):
+        opening = partial(open_frames, topics=tuple(topics))
+        return RemoteDrive(str(path), opening, ['topics', *topics])
     path = Path(path)
     if not path.exists():
         raise SourceError(f'{path}: not there; fix: give a bag, a folder of pictures or a video')
@@ -78,6 +90,37 @@ def open_frames(path: str | Path, topics: Sequence[str] = ()) -> Source:
     from offroad_seg_core.evaluation.sources.video import VideoFrames  # needs PyAV
 
     return VideoFrames(path)
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What label maps come with frames.
+
+    Attributes:
+        classes: Of the model.
+        truth: Where the truth is; None: none is wanted.
+        recorded: A bag of a live node's labels, if they are evaluated.
+    """
+
+    classes: Taxonomy
+    truth: TruthOptions | None
+    recorded: Path | None = None
+
+
+def with_labels(frames: Source, options: LabelOptions) -> Source:
+    """Return frames with the label maps that there are of them.
+
+    Raises:
+        ValueError: A place holds no labels, or their classes do not fit.
+    """
+    if isinstance(frames, RemoteDrive):
+        known = [options.classes.sha256(), repr(options.truth), str(options.recorded)]
+        return frames.followed_by(partial(with_labels, options=options), known)
+    maps = recorded_labels(options.recorded) if options.recorded else {}
+    truth = find_truth(frames, options.classes, options.truth) if options.truth else None
+    if truth is not None:
+        maps[TARGET] = truth
+    return LabelledFrames(frames, maps) if maps else frames
 
 
 def find_truth(frames: Source, classes: Taxonomy, options: TruthOptions) -> LabelSource | None:

@@ -112,15 +112,26 @@ class Unfinished:
 
     def load(self, part: int, config: MeterConfig) -> PartResult:
         """Return what ``save`` wrote."""
-        result = PartResult()
-        with np.load(self._file(part), allow_pickle=False) as arrays:
-            text = json.loads(arrays[_TEXT].tobytes())
-            result.rows, result.notes = text['rows'], text['notes']
-            for name in arrays.files:
-                kind, _, environment = name.partition(' ')
-                if kind == 'matrix':
-                    result.tallies[environment] = _tally(arrays, environment, config)
-        return result
+        return load_part(self._file(part), config)
+
+    def forget_parts(self) -> None:
+        """Begin again with the first part; what else lies in the folder stays."""
+        shutil.rmtree(self.folder / _PARTS)
+        (self.folder / _PARTS).mkdir()
+        self.num_done = 0
+
+    def adopt(self, folder: Path) -> None:
+        """Append the parts of an unfinished folder, and take what else it holds; empties it."""
+        for file in sorted((folder / _PARTS).glob('[0-9]*.npz')):
+            file.with_suffix('').rename(self.folder / _PARTS / f'{self.num_done:06d}')
+            file.rename(self._file(self.num_done))
+            self.num_done += 1
+        shutil.rmtree(folder / _PARTS)
+        (folder / _RUN).unlink()
+        for file in [path for path in folder.rglob('*') if path.is_file()]:
+            place = self.folder / file.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
 
     def finish(self) -> Path:
         """Give the result its place, where an older one goes; return it."""
@@ -138,6 +149,19 @@ class Unfinished:
 
     def _file(self, part: int) -> Path:
         return self.folder / _PARTS / f'{part:06d}.npz'
+
+
+def load_part(file: Any, config: MeterConfig) -> PartResult:
+    """Return what ``Unfinished.save`` wrote into a file: a path, or a stream that seeks."""
+    result = PartResult()
+    with np.load(file, allow_pickle=False) as arrays:
+        text = json.loads(arrays[_TEXT].tobytes())
+        result.rows, result.notes = text['rows'], text['notes']
+        for name in arrays.files:
+            kind, _, environment = name.partition(' ')
+            if kind == 'matrix':
+                result.tallies[environment] = _tally(arrays, environment, config)
+    return result
 
 
 def read_identity(output: str | Path) -> dict[str, Any] | None:

@@ -146,6 +146,7 @@ class CheckpointPredictor:
             'checkpoint': str(self._checkpoint.path.resolve()),
             'step': info['step'],
             'config': info['config_sha256'],
+            'device': self._logits.device.type,
         }
 
     def description(self) -> dict[str, Any]:
@@ -157,6 +158,10 @@ class CheckpointPredictor:
             'options': {'input_size': f'{self.spec.size[0]}x{self.spec.size[1]}'},
         }
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process builds its own network, where its device is.
+        return CheckpointPredictor, (self._checkpoint,)
+
     def close(self) -> None:
         """Do nothing: PyTorch frees the model with this object."""
 
@@ -166,15 +171,15 @@ class _Logits:
 
     def __init__(self, model: nn.Module, spec: InputSpec, use_bf16: bool) -> None:
         has_gpu = torch.cuda.is_available()
-        self._device = torch.device('cuda' if has_gpu else 'cpu')
-        self._model = model.to(self._device, memory_format=torch.channels_last)  # type: ignore
+        self.device = torch.device('cuda' if has_gpu else 'cpu')
+        self._model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore
         # Elsewhere bf16 is emulated: slow, and no closer to what was measured.
         self._use_bf16 = use_bf16 and (has_gpu or computes_bf16())
         shape = (1, 3, 1, 1)
-        self._mean = torch.tensor(spec.mean, device=self._device).view(shape)
-        self._std = torch.tensor(spec.std, device=self._device).view(shape)
+        self._mean = torch.tensor(spec.mean, device=self.device).view(shape)
+        self._std = torch.tensor(spec.std, device=self.device).view(shape)
 
     def __call__(self, images: Tensor) -> Tensor:
-        images = images.to(self._device).permute(0, 3, 1, 2).float()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._use_bf16):
+        images = images.to(self.device).permute(0, 3, 1, 2).float()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._use_bf16):
             return self._model((images - self._mean) / self._std)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+import os
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from offroad_seg_core.bags.camera_images import CameraImage
 from offroad_seg_core.evaluation.sources.frame import CONFIDENCE, LABEL_MAP, Frame
+from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.engines import create_engine
 from offroad_seg_core.inference.preprocess import CameraView
-from offroad_seg_core.inference.result import Timings
-from offroad_seg_core.inference.segmenter import UPRIGHT, Segmenter
+from offroad_seg_core.inference.result import SegmenterOptions, Timings
+from offroad_seg_core.inference.segmenter import UPRIGHT, Head, Segmenter
 from offroad_seg_core.taxonomy import Taxonomy
 
 
@@ -119,6 +123,27 @@ class SegmenterPredictor:
     def close(self) -> None:
         """Free the engine."""
         self._segmenter.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An engine stays where it is: another process opens the same one anew.
+        segmenter, info = self._segmenter, self._segmenter.engine.info
+        chosen = info.name, info.precision, segmenter.head
+        return _open_again, (segmenter.bundle.path, *chosen, segmenter.options, self._views)
+
+
+def _open_again(
+    path: Path,
+    engine: str,
+    precision: str,
+    head: Head,
+    options: SegmenterOptions,
+    views: Mapping[str, CameraView],
+) -> SegmenterPredictor:
+    bundle = Bundle.load(path)
+    # A scheduler tells a process by this variable how many cores it has.
+    num_threads = int(os.environ.get('OMP_NUM_THREADS', '0'))
+    opened = create_engine(bundle, engine, precision, num_threads)
+    return SegmenterPredictor(Segmenter(bundle, opened, options, head), views)
 
 
 class RecordedPredictor:

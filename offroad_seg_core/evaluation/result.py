@@ -56,6 +56,7 @@ def write_result(
     columns = read_table(folder)
     tallies = _merge(evaluation, parts)
     taxonomy, costs = evaluation.predictor.taxonomy, evaluation.predictor.cost_table
+    notes = [*(note for part in parts for note in part.notes), *evaluation.source.notes]
     source = evaluation.source.description()
     source['path'] = evaluation.path or source['path']
     summary = {
@@ -63,7 +64,7 @@ def write_result(
         'title': evaluation.title or Path(source['path']).name,
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'source': source,
-        'notes': list(dict.fromkeys(note for part in parts for note in part.notes)),
+        'notes': list(dict.fromkeys(notes)),
         'model': evaluation.predictor.description(),
         'reference': evaluation.reference.description() if evaluation.reference else None,
         'taxonomy': taxonomy.to_dict(),

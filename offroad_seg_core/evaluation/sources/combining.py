@@ -52,20 +52,24 @@ class SeveralSources:
     """Sources one after another; a camera is called `<source>/<camera>`.
 
     Args:
-        sources: Name -> source, two or more.
+        sources: Name -> source.
         notes: What was left out, as sentences.
+
+    Attributes:
+        sources: As given.
+        left_out: The notes as given.
     """
 
     def __init__(self, sources: Mapping[str, Source], notes: Sequence[str] = ()) -> None:
-        self._sources, self._notes = sources, notes
+        self.sources, self.left_out = sources, notes
         self.num_frames = sum(source.num_frames for source in sources.values())
         self.num_parts = sum(source.num_parts for source in sources.values())
 
     @property
     def notes(self) -> list[str]:
         """See Source."""
-        told = [note for source in self._sources.values() for note in source.notes]
-        return [*self._notes, *told]
+        told = [note for source in self.sources.values() for note in source.notes]
+        return [*self.left_out, *told]
 
     def part_start_ns(self, part: int) -> None:
         """Return None: the sources have times of their own."""
@@ -73,7 +77,7 @@ class SeveralSources:
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame), see Source."""
         before = 0
-        for name, source in self._sources.items():
+        for name, source in self.sources.items():
             first = max(0, first_part - before)
             if first < source.num_parts:
                 for part, frame in source.frames(first, names.within(name)):
@@ -82,11 +86,11 @@ class SeveralSources:
 
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
-        return {name: source.identity() for name, source in self._sources.items()}
+        return {name: source.identity() for name, source in self.sources.items()}
 
     def description(self) -> dict[str, Any]:
         """Return what people want to know of the sources."""
-        described = {name: source.description() for name, source in self._sources.items()}
+        described = {name: source.description() for name, source in self.sources.items()}
         kinds = {entry['kind'] for entry in described.values()}
         return {
             'kind': kinds.pop() if len(kinds) == 1 else 'several',
@@ -98,7 +102,47 @@ class SeveralSources:
                 for name, entry in described.items()
                 for camera, facts in entry['cameras'].items()
             },
+            'left_out': list(self.left_out),
         }
+
+
+class PartsOf:
+    """Some parts of a source, as a source of their own.
+
+    Args:
+        source: Has the parts.
+        first: The first of them.
+        end: The one after the last of them.
+    """
+
+    def __init__(self, source: Source, first: int, end: int) -> None:
+        self._source, self._first, self._end = source, first, end
+        self.num_parts = end - first
+        self.num_frames = source.num_frames * self.num_parts // max(1, source.num_parts)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See Source."""
+        return self._source.notes
+
+    def part_start_ns(self, part: int) -> int | None:
+        """Return the time of recording at which a part begins, see Source."""
+        return self._source.part_start_ns(self._first + part)
+
+    def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
+        """Yield (part, frame), see Source."""
+        for part, frame in self._source.frames(self._first + first_part, names):
+            if part >= self._end:
+                return
+            yield part - self._first, frame
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the frames depend on."""
+        return {**self._source.identity(), 'parts': [self._first, self._end]}
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know of the whole source."""
+        return self._source.description()
 
 
 def _renamed(frame: Frame, source: str) -> Frame:

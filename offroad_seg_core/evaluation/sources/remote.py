@@ -1,0 +1,98 @@
+"""A drive that lies in object storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import copy
+import hashlib
+from pathlib import Path, PurePosixPath
+import tempfile
+from typing import Any
+
+from offroad_seg_core.evaluation.sources.frame import Frame, Source, SourceError, UniqueNames
+
+
+class RemoteDrive:
+    """A bag or video behind a URL: fetched when its frames are read, and removed after that.
+
+    It is one part: what is cut in time would be fetched once for each piece. So the machine that
+    names the drives fetches none of them.
+
+    Args:
+        url: Of the bag (a file, or a folder with metadata.yaml) or video.
+        open_drive: Opens what was fetched; for another process it must be picklable.
+        options: What opening depends on, plain data.
+
+    Raises:
+        SourceError: It is not there.
+        StorageError: See ``filesystem``.
+    """
+
+    num_frames = 0
+    num_parts = 1
+
+    def __init__(self, url: str, open_drive: Callable[[Path], Source], options: Any) -> None:
+        from offroad_seg_core.fleet.storage import filesystem  # needs fsspec
+
+        self._url, self._options = url, [options]
+        self._steps: tuple[Callable[[Any], Source], ...] = (open_drive,)
+        self.notes: list[str] = []
+        files, path = filesystem(url)
+        digest = hashlib.sha256()
+        for name in sorted(files.find(path)):
+            digest.update(f'{name} {files.ukey(name)}\n'.encode())
+        if not files.exists(path):
+            raise SourceError(f'{url}: not there; fix: give the URL of a bag or a video')
+        self._fingerprint = digest.hexdigest()
+
+    def followed_by(self, step: Callable[[Source], Source], options: Any) -> RemoteDrive:
+        """Return the drive with a step after opening it; arguments as of the first step."""
+        other = copy.copy(self)
+        other._steps, other._options = (*self._steps, step), [*self._options, options]
+        return other
+
+    def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
+        """Fetch, open and yield (0, frame), see ``Source``.
+
+        Raises:
+            OSError: It cannot be fetched.
+            ValueError: It is no bag and no video.
+        """
+        from offroad_seg_core.fleet.storage import filesystem  # needs fsspec
+
+        del first_part  # there is one
+        files, path = filesystem(self._url)
+        with tempfile.TemporaryDirectory() as home:
+            place = Path(home) / PurePosixPath(path).name
+            files.get(path, str(place), recursive=True)
+            source: Any = place
+            for step in self._steps:
+                source = step(source)
+            if source.description()['kind'] == 'pictures':  # these are read after this folder went
+                got = 'a folder of pictures'
+                raise SourceError(f'{self._url}: got {got}, expected a bag or a video; copy it')
+            for _, frame in source.frames(0, names):
+                yield 0, frame
+            self.notes = list(source.notes)
+
+    def part_start_ns(self, part: int) -> None:
+        """Return None: nothing is known before it is fetched."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the frames depend on."""
+        return {
+            'kind': 'remote',
+            'url': self._url,
+            'files': self._fingerprint,
+            'options': self._options,
+        }
+
+    def description(self) -> dict[str, Any]:
+        """Return what people want to know, without fetching it."""
+        return {
+            'kind': 'bag',
+            'path': self._url,
+            'start_ns': None,
+            'duration_s': None,
+            'cameras': {},
+        }

@@ -1,0 +1,137 @@
+"""What a fleet's evaluation is cut into, so that the pieces make the same result as the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import hashlib
+from io import BytesIO
+import json
+from pathlib import Path
+from zipfile import ZipFile
+
+from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.parts import PartResult, load_part
+from offroad_seg_core.evaluation.sources.combining import PartsOf, SeveralSources
+from offroad_seg_core.evaluation.sources.frame import Source
+from offroad_seg_core.metrics.meter import MeterConfig
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Parts of one drive that a worker does in one go.
+
+    Attributes:
+        drive: Its name.
+        first: Number of the first part.
+        end: Number after that of the last one.
+        key: Differs whenever the result may differ.
+    """
+
+    drive: str
+    first: int
+    end: int
+    key: str
+
+
+class Drive:
+    """One drive: what it is cut into, and whether the pieces fit together.
+
+    Each part is a chunk, unless only the frames before tell how one is read: a video, which is
+    decoded from its beginning, and a bag that is not whole.
+
+    Args:
+        name: Of the drive.
+        source: Its frames.
+        settings: What results depend on beside the frames, as text.
+
+    Attributes:
+        name: As given.
+        source: As given.
+        chunks: In the order of their frames.
+    """
+
+    def __init__(self, name: str, source: Source, settings: str) -> None:
+        self.name, self.source = name, source
+        self._identity = f'{FORMAT_VERSION} {settings} {json.dumps(source.identity())}'
+        in_one = bool(source.notes) or source.description()['kind'] == 'video'
+        step = source.num_parts if in_one else 1
+        self.chunks = [self._chunk(at, at + step) for at in range(0, source.num_parts, step)]
+        self._known: dict[Chunk, tuple[set[tuple[str, int]], bool]] = {}
+
+    @property
+    def num_done(self) -> int:
+        """Chunks whose results were added."""
+        return len(self._known)
+
+    def add(self, chunk: Chunk, parts: Sequence[PartResult]) -> bool:
+        """Take note of a chunk's result; return whether the drive was cut anew because of it.
+
+        Two things in one chunk change how later ones are read: a damaged place ends a file, and
+        a stamp that was there before makes another name. A drive with either becomes one chunk.
+        """
+        rows = [row for part in parts for row in part.rows]
+        stamps = {(row['camera'], row['stamp_ns']) for row in rows if row['stamp_ns'] > 0}
+        told = {note for part in parts for note in part.notes}
+        self._known[chunk] = stamps, bool(told - set(self.source.notes))
+        if len(self._known) < len(self.chunks):
+            return False
+        sets = [found for found, _ in self._known.values()]
+        repeats = len(set().union(*sets)) < sum(map(len, sets))
+        damaged = any(is_damaged for _, is_damaged in self._known.values())
+        if len(self.chunks) == 1 or not (repeats or damaged):
+            return False
+        self._known = {}
+        self.chunks = [self._chunk(0, self.source.num_parts)]
+        return True
+
+    def _chunk(self, first: int, end: int) -> Chunk:
+        digest = hashlib.sha256(f'{self._identity} {first} {end}'.encode())
+        return Chunk(self.name, first, end, digest.hexdigest())
+
+
+def plan(evaluation: Evaluation) -> list[Drive]:
+    """Return the drives of an evaluation's source."""
+    source = evaluation.source
+    settings = evaluation.identity()
+    del settings['source']
+    text = json.dumps(settings, sort_keys=True)
+    if not isinstance(source, SeveralSources):
+        return [Drive('', source, text)]
+    # Each keeps its name before the names of its cameras.
+    return [
+        Drive(name, SeveralSources({name: entry}), text) for name, entry in source.sources.items()
+    ]
+
+
+def part_of(source: Source, chunk: Chunk) -> Source:
+    """Return the frames of a chunk of a drive."""
+    return PartsOf(source, chunk.first, chunk.end)
+
+
+def pack(folder: Path) -> bytes:
+    """Return a folder as an archive; what lies in it is compressed already."""
+    stream = BytesIO()
+    with ZipFile(stream, 'w') as archive:
+        for path in sorted(folder.rglob('*')):
+            archive.write(path, path.relative_to(folder))
+    return stream.getvalue()
+
+
+def unpack(content: bytes, folder: Path) -> None:
+    """Write what ``pack`` returned below a folder."""
+    with ZipFile(BytesIO(content)) as archive:
+        archive.extractall(folder)
+
+
+def read_parts(content: bytes, config: MeterConfig) -> list[PartResult]:
+    """Return the parts in an archive of a worker.
+
+    Raises:
+        BadZipFile: It is damaged.
+    """
+    with ZipFile(BytesIO(content)) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith('.npz'))
+        return [load_part(BytesIO(archive.read(name)), config) for name in names]

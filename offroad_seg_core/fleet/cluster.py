@@ -1,0 +1,201 @@
+"""Chunks on a Ray cluster: Ray places the workers and notices when one is gone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+import logging
+import os
+import pickle
+import signal
+import socket
+from typing import Any
+
+from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.sources.combining import SeveralSources
+from offroad_seg_core.fleet.run import Task
+from offroad_seg_core.fleet.worker import Worker
+
+# Read when the library is loaded: it is never to report to its makers.
+os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ImportError as error:
+    raise ImportError(
+        f'--ray needs it ({error}); fix: pip install -r requirements/fleet.txt'
+    ) from error
+
+log = logging.getLogger(__name__)
+
+HERE = 'local'
+_REACHABLE_S = 10.0
+_QUIET_S = 60.0
+_MAX_CORES, _MAX_CORES_BESIDE_GPU = 2, 8
+_MAX_LOST = 3
+"""Workers that may be lost one after another before the first one ever worked."""
+
+
+class ClusterError(ValueError):
+    """The cluster is not there, or cannot run this evaluation."""
+
+
+@contextmanager
+def ray_cluster(address: str) -> Iterator[None]:
+    """Join a cluster; leave it at the end.
+
+    Args:
+        address: ``host:port`` of its head, ``auto`` for the one that this machine is a part of,
+            or ``local`` to start one that nothing outside this machine can reach, and to end it.
+
+    Raises:
+        ClusterError: There is none.
+    """
+    host, _, port = address.rpartition(':')
+    given: dict[str, Any] = {'address': address}
+    if address == HERE:
+        cores = len(os.sched_getaffinity(0))
+        given |= {'num_cpus': cores, '_node_ip_address': '127.0.0.1', 'include_dashboard': False}
+    elif address != 'auto' and not (host and port.isdigit()):
+        expected = 'host:port of its head, auto or local'
+        raise ClusterError(
+            f'--ray: got {address!r}, expected {expected}; fix: give inputs before --ray'
+        )
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        if host:
+            socket.create_connection((host, int(port)), timeout=_REACHABLE_S).close()
+        ray.init(**given, logging_level=logging.WARNING, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        fix = 'start it (ray start --head), or check address, firewall and versions'
+        raise ClusterError(f'--ray {address}: no cluster answers ({error}); fix: {fix}') from error
+    finally:
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler ends this process
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class Crew:
+    """Workers on the cluster that was joined.
+
+    There are as many as it has room for. As long as chunks wait, one more is asked for: that
+    takes the place of one that was lost, and uses nodes that are added.
+
+    Args:
+        evaluation: What they do.
+    """
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._identity = evaluation.predictor.identity()
+        self._content = pickle.dumps(replace(evaluation, source=SeveralSources({})))
+        self._cores, gpus, self._room = _room(_uses_gpu(self._identity))
+        self._class = ray.remote(num_cpus=self._cores, num_gpus=gpus, max_restarts=0)(Worker)
+        self._opening: dict[Any, Any] = {}
+        self._busy: dict[Any, tuple[Any, Task]] = {}
+        self._idle: list[Any] = []
+        self._sources: dict[str, Any] = {}
+        self._num_lost, self._has_begun = 0, False
+
+    def perform(
+        self, waiting: deque[Task]
+    ) -> Generator[tuple[Task, bytes | Exception], None, None]:
+        """Do tasks in any order, see Perform.
+
+        Raises:
+            EngineError, ClusterError: No worker can do any.
+        """
+        content = ray.put(self._content)
+        try:
+            for _ in range(min(self._room, len(waiting))):
+                self._ask_for_one(content)
+            while waiting or self._busy:
+                while waiting and self._idle:
+                    self._give(self._idle.pop(), waiting.popleft())
+                if waiting and not self._opening:
+                    self._ask_for_one(content)
+                known = [*self._opening, *self._busy]
+                ready, _ = ray.wait(known, num_returns=1, timeout=_QUIET_S)
+                if not ready and not self._busy:
+                    log.warning('%d chunks wait: the cluster has no worker yet', len(waiting))
+                for reference in ready:
+                    if reference in self._opening:
+                        self._open(reference)
+                    else:
+                        yield self._outcome(reference)
+        finally:
+            everyone = [worker for worker, _ in self._busy.values()]
+            for worker in [*self._opening.values(), *everyone, *self._idle]:
+                ray.kill(worker)
+
+    def _ask_for_one(self, content: Any) -> None:
+        worker = self._class.remote(content, self._cores)
+        self._opening[worker.open.remote()] = worker
+
+    def _give(self, worker: Any, task: Task) -> None:
+        source, chunk = task
+        if chunk.drive not in self._sources:  # sent once for all of its chunks
+            self._sources[chunk.drive] = ray.put(source)
+        self._busy[worker.run.remote(self._sources[chunk.drive], chunk)] = worker, task
+
+    def _open(self, reference: Any) -> None:
+        """Take a worker into the crew, if it does what the others do."""
+        worker = self._opening.pop(reference)
+        try:
+            identity = ray.get(reference)
+        except RayTaskError as error:
+            raise _cause(error) from error
+        except RayError as error:
+            self._num_lost += 1
+            log.warning('a worker was lost before it began: %s', error)
+            if self._num_lost >= _MAX_LOST and not self._has_begun:
+                fix = 'install this package and its requirements on every node'
+                raise ClusterError(f'no worker starts: {error}; fix: {fix}') from error
+            return
+        if identity != self._identity:
+            changed = [key for key, value in identity.items() if value != self._identity.get(key)]
+            got = f'{ {key: identity[key] for key in changed} } on a node'
+            expected = {key: self._identity.get(key) for key in changed}
+            fix = 'name --engine and --precision; install the same versions everywhere'
+            raise ClusterError(f'got {got}, expected {expected} as here; fix: {fix}')
+        self._has_begun = True
+        self._idle.append(worker)
+
+    def _outcome(self, reference: Any) -> tuple[Task, bytes | Exception]:
+        worker, task = self._busy.pop(reference)
+        try:
+            content = ray.get(reference)
+        except RayTaskError as error:
+            self._idle.append(worker)
+            return task, _cause(error)
+        except RayError as error:  # the worker is gone, or the node that held its result
+            ray.kill(worker)
+            return task, error
+        self._idle.append(worker)
+        return task, content
+
+
+def _cause(error: RayTaskError) -> Exception:
+    """Return what was raised there, which has a message for people."""
+    return error.cause if isinstance(error.cause, Exception) else error
+
+
+def _uses_gpu(identity: dict[str, Any]) -> bool:
+    engine = identity.get('engine')
+    device = engine['device'] if isinstance(engine, dict) else identity.get('device', 'cpu')
+    return device != 'cpu'
+
+
+def _room(uses_gpu: bool) -> tuple[int, int, int]:
+    """Return the cores and GPUs of a worker, and how many of these the cluster has room for."""
+    nodes = [node['Resources'] for node in ray.nodes() if node['Alive']]
+    nodes = [(int(node.get('CPU', 0)), int(node.get('GPU', 0))) for node in nodes]
+    if uses_gpu:
+        shares = [cores // gpus for cores, gpus in nodes if gpus and cores >= gpus]
+        cores = min([_MAX_CORES_BESIDE_GPU, *shares])
+        return cores, 1, sum(gpus for _, gpus in nodes)
+    cores = min([_MAX_CORES, *(cores for cores, _ in nodes if cores)])
+    return cores, 0, sum(all_cores // cores for all_cores, _ in nodes)

@@ -1,0 +1,73 @@
+"""Files by path or URL, in folders and in object storage, through fsspec."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from offroad_seg_core.files import atomic_path
+
+try:
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+except ImportError as error:
+    raise ImportError(
+        f'URLs and fleets need it ({error}); fix: pip install -r requirements/fleet.txt'
+    ) from error
+
+
+class StorageError(ValueError):
+    """A place is none that can be read or written here."""
+
+
+def filesystem(place: str) -> tuple[Any, str]:
+    """Return the file system (fsspec) of a path or URL, and the path in it.
+
+    Raises:
+        StorageError: Its kind is not known, or the library for it is missing.
+    """
+    try:
+        return fsspec.url_to_fs(place)
+    except (ImportError, ValueError) as error:
+        known = 'a path, or a URL such as s3://bucket/drive.mcap'
+        fix = 'install what it names on every node, or correct the URL'
+        raise StorageError(f'{place}: got {error}; expected {known}; fix: {fix}') from error
+
+
+class ChunkStore:
+    """Results of finished chunks by their keys, one file each: ``<key>.zip``.
+
+    Args:
+        place: A folder or a URL; made if need be.
+
+    Raises:
+        StorageError: See filesystem.
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._files, self._root = filesystem(place)
+        self._files.makedirs(self._root, exist_ok=True)
+
+    def keys(self) -> set[str]:
+        """Return the keys of all that is there, asked for once and not one by one."""
+        try:
+            names = self._files.ls(self._root, detail=False, refresh=True)
+        except FileNotFoundError:  # object storage has no empty folders
+            return set()
+        return {os.path.basename(name).removesuffix('.zip') for name in names}
+
+    def read(self, key: str) -> bytes:
+        """Return what was written; OSError if it cannot be read."""
+        return self._files.cat_file(self._path(key))
+
+    def write(self, key: str, content: bytes) -> None:
+        """Keep a result; there is never half of one."""
+        if isinstance(self._files, LocalFileSystem):
+            with atomic_path(self._path(key)) as path:
+                path.write_bytes(content)
+        else:
+            self._files.pipe_file(self._path(key), content)  # object storage puts all or nothing
+
+    def _path(self, key: str) -> str:
+        return f'{self._root}/{key}.zip'

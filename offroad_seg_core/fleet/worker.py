@@ -1,0 +1,52 @@
+"""What runs on each node of a cluster: evaluates chunks with an engine that stays open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+import os
+from pathlib import Path
+import pickle
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+
+from offroad_seg_core.evaluation.evaluate import Evaluation, do_parts
+from offroad_seg_core.evaluation.parts import Unfinished
+from offroad_seg_core.evaluation.sources.frame import Source
+from offroad_seg_core.fleet.chunks import Chunk, pack, part_of
+from offroad_seg_core.memory import keep_freed_memory
+
+
+class Worker:
+    """Evaluates chunks, one after another; an actor of the cluster.
+
+    Args:
+        content: The evaluation, pickled, without its source.
+        num_threads: Cores that it may use.
+    """
+
+    def __init__(self, content: bytes, num_threads: int) -> None:
+        self._content, self._num_threads = content, num_threads
+
+    def open(self) -> dict[str, Any]:
+        """Open the engine and return what its labels depend on; EngineError if it cannot."""
+        os.environ['OMP_NUM_THREADS'] = str(self._num_threads)  # before PyTorch is loaded
+        cv2.setNumThreads(self._num_threads)
+        keep_freed_memory()
+        self._evaluation: Evaluation = pickle.loads(self._content)
+        return self._evaluation.predictor.identity()
+
+    def run(self, source: Source, chunk: Chunk) -> bytes:
+        """Evaluate a chunk; return all that came of it as an archive. Errors: see evaluate.
+
+        Args:
+            source: Of the chunk's drive.
+            chunk: Which of its parts.
+        """
+        with TemporaryDirectory() as home:
+            output = Path(home) / 'chunk'
+            evaluation = replace(self._evaluation, source=part_of(source, chunk), output=output)
+            unfinished = Unfinished(output, {}, restart=False)
+            do_parts(evaluation, unfinished, lambda count: None)
+            return pack(unfinished.folder)
