@@ -134,6 +134,7 @@ def engine_status(
         'precision': info.precision,
         'device': info.device,
         'num_threads': str(params.num_threads),
+        'num_streams': str(info.num_streams),
         'network_size': f'{height}x{width}',
         'tta': params.tta,
         'cpu': cpu_name(),

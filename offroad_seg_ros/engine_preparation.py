@@ -10,7 +10,7 @@ from rclpy.task import Future
 
 from offroad_seg_core.inference.engines.plan_builder import stop_builds
 from offroad_seg_core.inference.segmenter import Segmenter
-from offroad_seg_ros.model_loading import cost_overrides, open_segmenter
+from offroad_seg_ros.model_loading import cost_overrides, open_segmenter, wanted_streams
 from offroad_seg_ros.params import NodeParams
 
 _STOP_S = 10.0
@@ -45,7 +45,7 @@ class EnginePreparation:
         future = Future(executor=executor)
 
         def work() -> None:
-            self._outcome = _Outcome(params, _open(params))
+            self._outcome = _Outcome(params, _attempt(params))
             if not self._is_stopped:
                 executor.create_task(future.set_result, None)  # also wakes it
 
@@ -65,7 +65,7 @@ class EnginePreparation:
         if outcome is None or outcome.params != params:
             if outcome is not None and isinstance(outcome.result, Segmenter):
                 outcome.result.close()
-            return open_segmenter(params, cost_overrides(params))
+            return _open(params)
         if isinstance(outcome.result, Exception):
             raise outcome.result
         return outcome.result
@@ -85,8 +85,12 @@ class EnginePreparation:
             outcome.result.close()
 
 
-def _open(params: NodeParams) -> Segmenter | Exception:
+def _open(params: NodeParams) -> Segmenter:
+    return open_segmenter(params, cost_overrides(params), wanted_streams(params))
+
+
+def _attempt(params: NodeParams) -> Segmenter | Exception:
     try:
-        return open_segmenter(params, cost_overrides(params))
+        return _open(params)
     except Exception as error:  # whatever it is: `take` raises it where callers know what to do
         return error

@@ -42,7 +42,7 @@ class _Settings:
 
 
 class FrameProcessor:
-    """Used from the worker's thread only, but for `apply`."""
+    """Used from one worker's thread only, but for `apply`."""
 
     def __init__(
         self,

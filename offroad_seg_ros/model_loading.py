@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -15,8 +16,13 @@ from offroad_seg_core.taxonomy import load_cost_overrides
 from offroad_seg_ros.params import NodeParams, ParameterError, parse_output_size
 
 
-def open_segmenter(params: NodeParams, costs: dict[str, int]) -> Segmenter:
+def open_segmenter(params: NodeParams, costs: dict[str, int], num_streams: int = 1) -> Segmenter:
     """Load the bundle and its engine, warmed up.
+
+    Args:
+        params: all parameters.
+        costs: this robot's own, see cost_overrides.
+        num_streams: threads that want to run it at the same time, see create_engine.
 
     Raises:
         ParameterError: no bundle is named.
@@ -34,9 +40,22 @@ def open_segmenter(params: NodeParams, costs: dict[str, int]) -> Segmenter:
     bundle = Bundle.load(params.bundle)
     folder = Path(params.engine_cache).expanduser() if params.engine_cache else None
     engine = create_engine(
-        bundle, params.engine, params.precision, params.num_threads, folder, params.fallback
+        bundle,
+        params.engine,
+        params.precision,
+        params.num_threads,
+        folder,
+        params.fallback,
+        num_streams=num_streams,
     )
-    return Segmenter(bundle, engine, segmenter_options(params, costs))
+    return Segmenter(bundle, engine, segmenter_options(params, costs), cache_folder=folder)
+
+
+def wanted_streams(params: NodeParams) -> int:
+    """Return how many cameras are to be served at the same time, if that gives more frames."""
+    cores = params.num_threads or len(os.sched_getaffinity(0))
+    num_cameras = len(params.cameras)
+    return min(num_cameras, params.num_streams or num_cameras, cores)
 
 
 def cost_overrides(params: NodeParams) -> dict[str, int]:

@@ -105,11 +105,18 @@ class NodeParams:
     )
     precision: str = _structural(
         'auto',
-        'Arithmetic of the engine; auto: the fastest it has, int8 only on request.',
+        'Arithmetic of the engine; auto: the fastest, int8 only if its accuracy was checked.',
         choices=('auto', 'fp32', 'fp16', 'bf16', 'int8'),
     )
     num_threads: int = _structural(
         0, 'Threads of a CPU engine; 0: its own choice.', low=0, high=256
+    )
+    num_streams: int = _structural(
+        0,
+        'Cameras served at the same time, each with its share of the engine, where that was '
+        'measured to give more frames; 0: all.',
+        low=0,
+        high=64,
     )
     fallback: bool = _structural(
         False, 'When the named engine cannot run, choose as engine auto does, and say so.'

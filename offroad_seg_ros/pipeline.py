@@ -1,9 +1,10 @@
-"""Everything that exists while the node is configured: segmenter, inputs, worker, outputs."""
+"""Everything that exists while the node is configured: segmenter, inputs, workers, outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import cycle
 
 from rclpy.node import Node
 
@@ -51,30 +52,42 @@ class Pipeline:
             for name in params.cameras:
                 self.outputs[name] = CameraOutputs(node, name)
                 owned.callback(self.outputs[name].destroy)
-            self._processor = FrameProcessor(node, self.segmenter, views, self.outputs, params)
-            self._worker = Worker(self._processor.process)
+            # One for each thread that may run the engine.
+            twins = [
+                self.segmenter.twin() for _ in range(self.segmenter.engine.info.num_streams - 1)
+            ]
+            self._segmenters = [self.segmenter, *twins]
+            self._processors = [
+                FrameProcessor(node, segmenter, views, self.outputs, params)
+                for segmenter in self._segmenters
+            ]
+            self._workers = [Worker(processor.process) for processor in self._processors]
+            # A camera stays with its worker: its frames never overtake each other.
             self.streams = {
-                name: CameraStream(node, name, params, CameraStatistics(), self._worker.notify)
-                for name in params.cameras
+                name: CameraStream(node, name, params, CameraStatistics(), worker.notify)
+                for name, worker in zip(params.cameras, cycle(self._workers), strict=False)
             }
             self.is_active = False
             self.labels.publish(self.segmenter)
             self._owned = owned.pop_all()
 
     def activate(self) -> None:
-        """Start the worker, then subscribe."""
+        """Start the workers, then subscribe."""
         self.reset_statistics()
-        self._worker.start(tuple(self.streams.values()))
+        streams = tuple(self.streams.values())
+        for index, worker in enumerate(self._workers):
+            worker.start(streams[index :: len(self._workers)])
         for stream in self.streams.values():
             stream.start()
         self.is_active = True
 
     def deactivate(self) -> None:
-        """Unsubscribe and join the worker; afterwards nothing is published. May be repeated."""
+        """Unsubscribe and join the workers; afterwards nothing is published. May be repeated."""
         self.is_active = False
         for stream in self.streams.values():
             stream.stop()
-        self._worker.stop()
+        for worker in self._workers:
+            worker.stop()
 
     def close(self) -> None:
         """Free the topics and the engine."""
@@ -91,8 +104,10 @@ class Pipeline:
         """Take run-time parameters that were checked, from the next frame on."""
         is_new_threshold = params.confidence_threshold != self.params.confidence_threshold
         self.params = params
-        self.segmenter.options = segmenter_options(params, self._costs)
-        self._processor.apply(params)
+        options = segmenter_options(params, self._costs)
+        for segmenter, processor in zip(self._segmenters, self._processors, strict=True):
+            segmenter.options = options
+            processor.apply(params)
         if is_new_threshold:  # it is part of LabelInfo
             self.labels.publish(self.segmenter)
 

@@ -1,4 +1,4 @@
-"""The one thread that runs the engine, serving the camera whose frame has waited longest."""
+"""A thread that runs the engine, serving that of its cameras whose frame has waited longest."""
 
 from __future__ import annotations
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import logging
+from pathlib import Path
 import time
 
 import numpy as np
 
+from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.decode import Decoder
 from offroad_seg_core.inference.engines import LabelEngine
+from offroad_seg_core.inference.engines.choices import Choice
 from offroad_seg_core.inference.head import HeadInputs
 
 log = logging.getLogger(__name__)
@@ -18,16 +21,31 @@ _ROUNDS = 5
 
 
 def labels_are_faster(
-    engine: LabelEngine, decoder: Decoder, size: tuple[int, int], num_classes: int
+    engine: LabelEngine, decoder: Decoder, bundle: Bundle, cache_folder: Path | None
 ) -> bool:
-    """Time both ways from an image to its label map at network size, in turn.
+    """Tell which way from an image to its label map at network size takes less time.
+
+    Both are timed in turn at the first start; later starts remember the answer.
 
     Args:
-        engine: Gives labels and logits; warmed up for logits.
+        engine: Gives labels and logits; warmed up.
         decoder: Of the network's size.
-        size: (height, width) of the network's input.
-        num_classes: Of the bundle.
+        bundle: What the engine runs.
+        cache_folder: Where measured choices are kept; None: the user's.
     """
+    size, num_classes = bundle.manifest.input.size, bundle.taxonomy.num_classes
+    choice = Choice.of('head', bundle, cache_folder, [str(engine.info)])
+    known = choice.read()
+    if known is not None and isinstance(known.get('labels_are_faster'), bool):
+        return known['labels_are_faster']
+    answer = _measure(engine, decoder, size, num_classes)
+    choice.keep({'labels_are_faster': answer})
+    return answer
+
+
+def _measure(
+    engine: LabelEngine, decoder: Decoder, size: tuple[int, int], num_classes: int
+) -> bool:
     images = np.zeros((1, *size, 3), np.uint8)
     classes = range(num_classes)
     head = HeadInputs.of_classes(num_classes, classes)

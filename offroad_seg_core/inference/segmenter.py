@@ -46,7 +46,10 @@ Head = Literal['auto', 'labels', 'logits']
 
 
 class Segmenter:
-    """The whole pipeline for one bundle; serves any number of cameras from one thread."""
+    """The whole pipeline for one bundle; serves any number of cameras from one thread.
+
+    Other threads each need their own: see `twin`.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Segmenter:
         engine: Engine,
         options: SegmenterOptions | None = None,
         head: Head = 'auto',
+        cache_folder: Path | None = None,
     ) -> None:
         """Wrap an engine.
 
@@ -62,8 +66,9 @@ class Segmenter:
             engine: warmed up, see create_engine.
             options: what can be changed later.
             head: where the engine can give labels itself: `labels`, `logits` to decode them here,
-                or `auto` for what is faster, which is measured now. Logits are taken in any case
+                or `auto` for what is faster, which is measured once. Logits are taken in any case
                 where a step needs them.
+            cache_folder: where measured choices are kept; None: the user's cache.
         """
         self.bundle = bundle
         self.engine = engine
@@ -71,7 +76,7 @@ class Segmenter:
         self._preprocessor = Preprocessor(self._spec)
         self._decoder = Decoder(self._spec.size)
         self._is_fused = bundle.manifest.outputs.kind == 'labels'
-        self._label_engine = self._choose_head(engine, head)
+        self._label_engine = self._choose_head(engine, head, cache_folder)
         self._has_confidence = not self._is_fused or bundle.manifest.outputs.has_confidence
         self._views = ViewRunner(self._run_logits, self._spec.stride)
         self._ego: dict[
@@ -170,19 +175,26 @@ class Segmenter:
         )
         return SegmentationResult(label_map, confidence, cost_table, timings)
 
+    def twin(self) -> Segmenter:
+        """Return one with the same engine and options for another thread.
+
+        As many threads may run an engine as its `info.num_streams` says.
+        """
+        head: Head = 'logits' if self._label_engine is None else 'labels'
+        return Segmenter(self.bundle, self.engine, self.options, head)
+
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()
 
-    def _choose_head(self, engine: Engine, head: Head) -> LabelEngine | None:
+    def _choose_head(
+        self, engine: Engine, head: Head, cache_folder: Path | None
+    ) -> LabelEngine | None:
         """Return the engine if labels are to come from it."""
         if self._is_fused or not engine.info.gives_labels or head == 'logits':
             return None
         assert isinstance(engine, LabelEngine)  # by EngineInfo
-        num_classes = self.bundle.taxonomy.num_classes
-        if head == 'labels' or labels_are_faster(
-            engine, self._decoder, self._spec.size, num_classes
-        ):
+        if head == 'labels' or labels_are_faster(engine, self._decoder, self.bundle, cache_folder):
             return engine
         return None
 

@@ -21,7 +21,11 @@ from offroad_seg_core.inference.engines.base import (
     has_nvidia_gpu,
     warm_up,
 )
-from offroad_seg_core.inference.engines.selection import fastest
+from offroad_seg_core.inference.engines.selection import (
+    CPU_ENGINES,
+    fastest,
+    has_checked_int8,
+)
 
 __all__ = [
     'ENGINES',
@@ -82,17 +86,21 @@ def create_engine(
     num_threads: int = 0,
     cache_folder: Path | None = None,
     fallback: bool = False,
+    num_streams: int = 1,
 ) -> Engine:
     """Load a bundle into an engine and warm it up.
 
     Args:
         bundle: the verified bundle.
         name: a key of ENGINES, or `auto`: see selection.fastest.
-        precision: `auto` is the fastest precision whose accuracy needs no check on this machine
-            (fp16 on a GPU, bf16 where the processor has it, else fp32).
+        precision: `auto` is the fastest precision whose accuracy needs no check on this machine:
+            fp16 on a GPU; on a processor bf16 where it has that, else fp32, or int8 if the bundle
+            brings it with its accuracy checked and it is faster.
         num_threads: CPU threads; 0 leaves the choice to the engine.
         cache_folder: where built engines and measured choices are kept; None: the user's cache.
         fallback: when the named engine cannot run, say so and choose as `auto` does.
+        num_streams: threads that want to run it at the same time. The engine's `info.num_streams`
+            says how many may: all where that gives more frames per second, or one.
 
     Raises:
         EngineUnavailableError: not on this machine.
@@ -101,7 +109,7 @@ def create_engine(
     """
     if name != 'auto' and name not in ENGINES:
         raise EngineError(f'got engine {name!r}, expected auto or one of {sorted(ENGINES)}')
-    settings = EngineSettings(precision, num_threads, cache_folder)
+    settings = EngineSettings(precision, num_threads, cache_folder, num_streams)
     try:
         engine = _open(bundle, name, settings)
     except EngineError as error:
@@ -109,7 +117,7 @@ def create_engine(
             raise
         log.error('engine %s: %s; auto takes its place (parameter fallback)', name, error)
         others = {key: make for key, make in ENGINES.items() if key != name}
-        engine = fastest(others, bundle, EngineSettings('auto', num_threads, cache_folder))
+        engine = fastest(others, bundle, replace(settings, precision='auto'))
     _check_channels(engine, bundle)
     if engine.info.device == 'cpu' and has_nvidia_gpu():
         log.warning(
@@ -123,6 +131,9 @@ def create_engine(
 def _open(bundle: Bundle, name: str, settings: EngineSettings) -> Engine:
     if name == 'auto':
         return fastest(ENGINES, bundle, settings)
+    is_int8_open = settings.precision == 'auto' and has_checked_int8(bundle)
+    if name in CPU_ENGINES and (is_int8_open or settings.num_streams > 1):
+        return fastest({name: ENGINES[name]}, bundle, settings)
     engine = ENGINES[name](bundle, settings)
     duration_ms = warm_up(engine, bundle.manifest.input.size)
     log.info('engine %s: %.1f ms at %s', engine.info, duration_ms, bundle.manifest.input.size)
@@ -140,7 +151,7 @@ def _create(engine_class: Any, bundle: Bundle, settings: EngineSettings) -> Engi
         return engine_class(bundle, settings)
     refused = []
     for candidate in supported:
-        # Its accuracy must have been checked: only when asked for, or when there is nothing else.
+        # Only when asked for, where it was found to be faster, or when there is nothing else.
         if candidate == 'int8' and bundle.precisions != ('int8',):
             continue
         try:

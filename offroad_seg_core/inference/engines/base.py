@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 import time
@@ -36,6 +37,8 @@ class EngineSettings:
     """CPU threads; 0 leaves the choice to the engine."""
     cache_folder: Path | None = None
     """Where built engines and measured choices are kept; None: the user's cache folder."""
+    num_streams: int = 1
+    """Threads that want to run it at the same time, each with its share of the cores."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,17 @@ class EngineInfo:
     """Channels of the logits; 0 where the model does not tell before it ran."""
     gives_labels: bool = False
     """Whether the engine is a LabelEngine for this bundle."""
+    num_streams: int = 1
+    """Threads that may run it at the same time."""
 
     def __str__(self) -> str:
-        return f'{self.name} {self.version} {self.precision} on {self.device}'
+        streams = f' in {self.num_streams} streams' if self.num_streams > 1 else ''
+        return f'{self.name} {self.version} {self.precision} on {self.device}{streams}'
 
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """One batch's result; the arrays are valid until the engine runs again."""
+    """One batch's result; valid until the engine runs again in the same thread."""
 
     logits: NDArray[np.float32] | None = None
     """Unnormalised scores ``(N, C, h, w)`` float32, at the input's size over the output stride."""
@@ -78,7 +84,10 @@ class EngineOutput:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Maps a batch of 8-bit images to logits or labels; used from one thread at a time."""
+    """Maps a batch of 8-bit images to logits or labels.
+
+    Used from as many threads at a time as `info.num_streams` says.
+    """
 
     info: EngineInfo
 
@@ -112,13 +121,33 @@ def warm_up(engine: Engine, size: tuple[int, int], runs: int = 3) -> float:
     times_ms = []
     for _ in range(runs + 1):
         started = time.perf_counter()
-        num_classes = engine.info.num_classes
-        if isinstance(engine, LabelEngine) and engine.info.gives_labels and num_classes:
-            engine.run_labels(images, HeadInputs.of_classes(num_classes, range(num_classes)))
-        else:
-            engine.run(images)
+        _run_once(engine, images)
         times_ms.append((time.perf_counter() - started) * 1e3)
     return min(times_ms[1:])
+
+
+def frames_per_second(engine: Engine, size: tuple[int, int], runs: int = 5) -> float:
+    """Run black images of a (height, width) in all streams at the same time; warmed up."""
+    images = np.zeros((1, *size, 3), np.uint8)
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            _run_once(engine, images)
+
+    num_streams = engine.info.num_streams
+    with ThreadPoolExecutor(num_streams) as pool:
+        list(pool.map(work, [1] * num_streams))  # threads may need buffers of their own
+        started = time.perf_counter()
+        list(pool.map(work, [runs] * num_streams))
+        return num_streams * runs / (time.perf_counter() - started)
+
+
+def _run_once(engine: Engine, images: NDArray[np.uint8]) -> None:
+    num_classes = engine.info.num_classes
+    if isinstance(engine, LabelEngine) and engine.info.gives_labels and num_classes:
+        engine.run_labels(images, HeadInputs.of_classes(num_classes, range(num_classes)))
+    else:
+        engine.run(images)
 
 
 def has_nvidia_gpu() -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,7 @@ class OnnxRuntimeEngine:
     def __init__(self, bundle: Bundle, settings: EngineSettings) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = settings.num_threads
+        options.intra_op_num_threads = _pool_size(settings)
         # Between frames the cores belong to cameras and middleware, not to threads that wait.
         options.add_session_config_entry('session.force_spinning_stop', '1')
         file = bundle.model_file(settings.precision)
@@ -44,6 +47,7 @@ class OnnxRuntimeEngine:
             onnxruntime.__version__,
             channels if isinstance(channels, int) else 0,
             gives_labels=self._kind == 'fused',
+            num_streams=settings.num_streams,
         )
         names = [value.name for value in session.get_outputs()]
         self._own_outputs = names if self._kind == 'labels' else names[:1]
@@ -51,7 +55,8 @@ class OnnxRuntimeEngine:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry('only_execute_path_to_fetches', '1')
         spec = bundle.manifest.input
-        self._normalize = Normalizer(spec.mean, spec.std)
+        self._new_normalizer = partial(Normalizer, spec.mean, spec.std)
+        self._own = threading.local()
         self._input_name = session.get_inputs()[0].name
         self._session = session
 
@@ -68,7 +73,9 @@ class OnnxRuntimeEngine:
     ) -> list[NDArray[Any]]:
         if self._session is None:
             raise EngineError('the engine was closed')
-        inputs: dict[str, NDArray[Any]] = {self._input_name: self._normalize(images)}
+        if not hasattr(self._own, 'normalize'):  # it reuses its buffer
+            self._own.normalize = self._new_normalizer()
+        inputs: dict[str, NDArray[Any]] = {self._input_name: self._own.normalize(images)}
         if self.info.gives_labels:
             inputs[LOGIT_BIAS] = head.logit_bias
             inputs[TEMPERATURE] = np.array(head.temperature, np.float32)
@@ -77,6 +84,14 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """See Engine.close."""
         self._session = None
+
+
+def _pool_size(settings: EngineSettings) -> int:
+    """Return a call's number of threads: its own, and the pool that all calls share."""
+    if settings.num_streams == 1:
+        return settings.num_threads
+    total = settings.num_threads or len(os.sched_getaffinity(0))
+    return max(1, total - settings.num_streams + 1)
 
 
 def import_onnxruntime() -> Any:

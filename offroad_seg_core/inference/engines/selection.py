@@ -1,49 +1,48 @@
-"""`engine: auto`: measured once on this machine, then remembered."""
+"""What `auto` leaves open: measured once on this machine, then remembered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-import hashlib
-from importlib import metadata
-import json
 import logging
 import os
-from pathlib import Path
 import time
+from typing import Any
 
-from offroad_seg_core.files import atomic_path, user_cache_folder
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines.base import (
     Engine,
     EngineError,
     EngineSettings,
     EngineUnavailableError,
+    frames_per_second,
     has_nvidia_gpu,
     warm_up,
 )
-from offroad_seg_core.provenance import cpu_name
+from offroad_seg_core.inference.engines.choices import Choice
 
 log = logging.getLogger(__name__)
 
-BUDGET_S = 5.0
-"""No further candidate is tried after this; the one in work is finished."""
+BUDGET_S = 4.0
+"""No further candidate is tried after this; the one in work is finished, within five seconds."""
 _CLEARLY_FASTER = 0.95
 """Of the time with the engine's own number of threads: less is noise."""
+_CLEARLY_MORE = 1.1
+"""Times the frames per second of one caller: a camera that is alone waits longer in a stream."""
 _GPU_ENGINES = ('tensorrt', 'tensorrt_rtx', 'onnxruntime_cuda', 'torch')
-_CPU_ENGINES = ('openvino', 'onnxruntime')
-_PACKAGES = ('openvino', 'onnxruntime', 'onnxruntime-gpu', 'torch', 'tensorrt', 'tensorrt-rtx')
+CPU_ENGINES = ('openvino', 'onnxruntime')
 
 _Factories = Mapping[str, Callable[[Bundle, EngineSettings], Engine]]
 
 
 @dataclass(frozen=True)
-class Choice:
+class _Fastest:
     """What was found to be the fastest."""
 
     engine: str
     precision: str
     num_threads: int
+    num_streams: int
 
 
 def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> Engine:
@@ -52,36 +51,46 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
     At the first start the engines that this machine has are timed: those on a GPU first, then
     OpenVINO and ONNX Runtime, also in int8 where the bundle brings a file of checked accuracy, and
     the best of them with other numbers of threads. PyTorch takes part only where it has a GPU, or
-    where nothing else runs. The choice is kept until the bundle, the processor or a library
-    changes.
+    where nothing else runs. Where several threads want to run it (`settings.num_streams`) it gets
+    a stream for each if that gives clearly more frames per second in total. The choice is kept
+    until the bundle, the processor or a library changes.
 
     Raises:
         EngineUnavailableError: no engine runs on this machine.
     """
-    file = _choice_file(bundle, settings)
-    known = _read(file)
+    facts = [sorted(engines), settings.precision, settings.num_threads, settings.num_streams]
+    choice = Choice.of('engine', bundle, settings.cache_folder, facts)
+    known = _fastest_of(choice.read())
     if known is not None and known.engine in engines:
-        chosen = replace(settings, precision=known.precision, num_threads=known.num_threads)
+        chosen = replace(
+            settings,
+            precision=known.precision,
+            num_threads=known.num_threads,
+            num_streams=known.num_streams,
+        )
         try:
             engine = engines[known.engine](bundle, chosen)
             warm_up(engine, bundle.manifest.input.size, runs=1)
         except (EngineError, ValueError) as error:
-            log.warning('engine auto: %s worked before, and now: %s', known, error)
+            log.warning('engine %s worked before, and now: %s', known, error)
         else:
-            log.info('engine auto: %s, the fastest of an earlier start (%s)', engine.info, file)
+            log.info('engine %s, the fastest of an earlier start (%s)', engine.info, choice.file)
             return engine
-    engine, choice = _measure(engines, bundle, settings)
-    try:
-        with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps(asdict(choice)), encoding='utf-8')
-    except OSError as error:
-        log.info('the choice is not kept: %s', error)
+    engine, found = _measure(engines, bundle, settings)
+    choice.keep(asdict(found))
     return engine
+
+
+def _fastest_of(answer: dict[str, Any] | None) -> _Fastest | None:
+    try:
+        return None if answer is None else _Fastest(**answer)
+    except TypeError:
+        return None
 
 
 def _measure(
     engines: _Factories, bundle: Bundle, settings: EngineSettings
-) -> tuple[Engine, Choice]:
+) -> tuple[Engine, _Fastest]:
     deadline = time.monotonic() + BUDGET_S
     refused: list[str] = []
     trials = _Trials(bundle)
@@ -90,14 +99,18 @@ def _measure(
         if trials.best is not None and is_enough:
             break
         try:
-            trials.add(name, engines[name], replace(settings, precision=precision))
+            alone = replace(settings, precision=precision, num_streams=1)
+            trials.add(name, engines[name], alone)
         except EngineError as error:
             refused.append(f'{name}: {error}')
     if trials.best is None:
         raise EngineUnavailableError('no engine runs on this machine: ' + '; '.join(refused))
     if settings.num_threads == 0 and trials.best.engine.info.device == 'cpu':
-        _try_threads(engines, trials, settings, deadline)
-    log.info('engine auto chose %s as the fastest: %s', trials.best.engine.info.name, trials.told)
+        _try_threads(engines, trials, replace(settings, num_streams=1), deadline)
+    if settings.num_streams > 1 and time.monotonic() < deadline:
+        best = trials.best.choice
+        trials.add_streams(engines[best.engine], replace(settings, precision=best.precision))
+    log.info('chose %s as the fastest: %s', trials.best.engine.info.name, trials.told)
     for reason in refused:
         log.info('engine not used: %s', reason)
     return trials.best.engine, trials.best.choice
@@ -105,14 +118,15 @@ def _measure(
 
 def _candidates(engines: _Factories, bundle: Bundle, precision: str) -> Iterator[tuple[str, str]]:
     on_gpu = has_nvidia_gpu()
-    names = [*(_GPU_ENGINES if on_gpu else ()), *_CPU_ENGINES, *(() if on_gpu else ('torch',))]
+    names = [*(_GPU_ENGINES if on_gpu else ()), *CPU_ENGINES, *(() if on_gpu else ('torch',))]
     for name in [name for name in names if name in engines]:
         yield name, precision
-        if precision == 'auto' and name in _CPU_ENGINES and _has_checked_int8(bundle):
+        if precision == 'auto' and name in CPU_ENGINES and has_checked_int8(bundle):
             yield name, 'int8'
 
 
-def _has_checked_int8(bundle: Bundle) -> bool:
+def has_checked_int8(bundle: Bundle) -> bool:
+    """Tell whether the bundle brings an int8 file whose accuracy was checked."""
     return any(model.precision == 'int8' and model.is_checked for model in bundle.manifest.models)
 
 
@@ -131,7 +145,7 @@ def _try_threads(
 @dataclass(frozen=True)
 class _Trial:
     engine: Engine
-    choice: Choice
+    choice: _Fastest
     duration_ms: float
 
 
@@ -165,35 +179,26 @@ class _Trials:
             return
         if self.best is not None:
             self.best.engine.close()
-        choice = Choice(name, engine.info.precision, settings.num_threads)
+        choice = _Fastest(name, engine.info.precision, settings.num_threads, 1)
         self.best = _Trial(engine, choice, duration_ms)
 
-
-def _choice_file(bundle: Bundle, settings: EngineSettings) -> Path:
-    facts = [
-        bundle.manifest.files,
-        bundle.manifest.input.size,
-        settings.precision,
-        settings.num_threads,
-        cpu_name(),
-        len(os.sched_getaffinity(0)),
-        has_nvidia_gpu(),
-        [(name, _version(name)) for name in _PACKAGES],
-    ]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    folder = (settings.cache_folder or user_cache_folder()) / 'choices'
-    return folder / f'{digest}.json'
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ''
-
-
-def _read(file: Path) -> Choice | None:
-    try:
-        return Choice(**json.loads(file.read_text(encoding='utf-8')))
-    except (OSError, ValueError, TypeError):
-        return None
+    def add_streams(
+        self, make: Callable[[Bundle, EngineSettings], Engine], settings: EngineSettings
+    ) -> None:
+        """Time the best engine in streams; they take its place if all of them together do more."""
+        assert self.best is not None
+        engine = make(self._bundle, settings)
+        per_s, alone_per_s = 0.0, 1e3 / self.best.duration_ms
+        if engine.info.num_streams > 1:  # not every engine can
+            per_s = frames_per_second(engine, self._bundle.manifest.input.size)
+            self._lines.append(f'{engine.info} {per_s:.0f} frames/s, alone {alone_per_s:.0f}')
+        if per_s < _CLEARLY_MORE * alone_per_s:
+            engine.close()
+            return
+        self.best.engine.close()
+        choice = replace(
+            self.best.choice,
+            num_threads=settings.num_threads,
+            num_streams=engine.info.num_streams,
+        )
+        self.best = _Trial(engine, choice, 1e3 / per_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 import json
 import logging
@@ -49,6 +50,7 @@ class TensorRtEngine(GraphEngine):
         self._gpu = self._cuda.gpu()
         version, gpu = self._trt.__version__, self._gpu.name
         super().__init__(bundle, self.library, version, settings.precision, gpu)
+        self.info = replace(self.info, num_streams=settings.num_streams)
         self._cache = EngineCache(settings.cache_folder)
         self._runners: dict[tuple[int, int], PlanRunner] = {}
         self._lock = threading.Lock()

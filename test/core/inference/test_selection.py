@@ -113,8 +113,9 @@ def test_a_damaged_choice_is_measured_again(bundle, settings, tmp_path, content)
 
 
 def test_a_choice_that_stopped_working_is_made_again(bundle, settings, caplog):
-    fastest({'openvino': Factory('openvino')}, bundle, settings)
-    engines = {'openvino': refuse, 'onnxruntime': Factory('onnxruntime')}
+    engines = {'openvino': Factory('openvino'), 'onnxruntime': Factory('onnxruntime', 0.02)}
+    fastest(engines, bundle, settings)
+    engines['openvino'] = refuse
     assert fastest(engines, bundle, settings).info.name == 'onnxruntime'
     assert 'worked before' in caplog.text
 
@@ -136,6 +137,37 @@ def test_threads_must_be_clearly_faster_than_the_engines_own_choice(bundle, sett
     again = Factory('openvino', 0.004)
     fastest({'openvino': again}, bundle, settings)
     assert again.asked == [('fp32', 4)]
+
+
+class Streamed(Factory):
+    """Callers that wait for each other, or as many at a time as it was asked for."""
+
+    def __call__(self, bundle, settings):
+        engine = super().__call__(bundle, settings)
+        engine.info = replace(engine.info, num_streams=settings.num_streams)
+        return engine
+
+
+@pytest.mark.parametrize(('share', 'expected'), [(1.2, 2), (3.0, 1)])
+def test_streams_must_give_clearly_more_frames_in_total(bundle, settings, share, expected):
+    """One caller takes 0.05 s; two at a time take `share` times as long each."""
+    wanted = replace(settings, num_threads=2, num_streams=2)
+    factory = Streamed('openvino', lambda s: 0.05 * (share if s.num_streams > 1 else 1))
+    engine = fastest({'openvino': factory}, bundle, wanted)
+    assert engine.info.num_streams == expected
+    assert [other.closed for other in factory.made] == [
+        other is not engine for other in factory.made
+    ]
+    again = Streamed('openvino')
+    assert fastest({'openvino': again}, bundle, wanted).info.num_streams == expected
+    assert len(again.made) == 1
+
+
+def test_an_engine_that_has_no_streams_is_not_timed_again(bundle, settings):
+    wanted = replace(settings, num_threads=2, num_streams=2)
+    factory = Factory('openvino')
+    assert fastest({'openvino': factory}, bundle, wanted) is factory.made[0]
+    assert [engine.closed for engine in factory.made] == [False, True]
 
 
 def test_threads_that_were_asked_for_are_kept(bundle, tmp_path):
