@@ -1,5 +1,6 @@
 """training/evaluate.py: the numbers of a validation, and those of the robot."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -73,10 +74,26 @@ def test_a_bundle_is_measured_as_the_robot_runs_it(main, finished, data, palette
     assert summary(tmp_path / 'out')['num_frames'] == 1
 
 
+def test_hard_frames_are_those_where_two_models_disagree(
+    main, finished, data, palette_bundle, tmp_path
+):
+    given = ['--data', str(data), '--checkpoint', str(finished[0].folder / 'last.ckpt')]
+    others = ['--reference', str(palette_bundle), '--labels', 'none', '--export-hard', '1']
+    assert main([*given, *others, '--output', str(tmp_path / 'out')]) == 0
+    with open(tmp_path / 'out' / 'hard_frames' / 'frames.csv', newline='') as stream:
+        (chosen,) = csv.DictReader(stream)
+    with open(tmp_path / 'out' / 'frames.csv', newline='') as stream:
+        rows = {row['name']: row for row in csv.DictReader(stream)}
+    agreement = float(rows[chosen['name']]['pixel_accuracy'])
+    assert float(chosen['disagreement']) == pytest.approx(1 - agreement)
+    assert 'flicker' not in chosen  # frames of a data set follow no camera
+
+
 @pytest.mark.parametrize(
     ('arguments', 'told'),
     [
         (['--max-frames', '-1'], 'got -1; expected 1 or more'),
+        (['--export-hard', '-1'], 'got -1; expected 1 or more, 0 for none'),
         (['--checkpoint', 'none.ckpt'], 'none.ckpt: no such file'),
         (['root=/nowhere'], '/nowhere'),
     ],
