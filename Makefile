@@ -3,7 +3,7 @@ PYTHON ?= python3
 INSTALL = $(PYTHON) requirements/install.py
 DEV = .venv/bin
 
-.PHONY: help demo test install lint bench vehicle clean
+.PHONY: help demo test fleet-test install lint bench vehicle clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -15,11 +15,14 @@ demo:  ## Drive, segment and look at the result (BAG=path, IMAGES=folder, ENGINE
 		$(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(ENGINE),--engine '$(ENGINE)')
 
 install:  ## Make the full development environment in .venv (with PyTorch).
-	@$(INSTALL) .venv core replay ros train dev build --editable
+	@$(INSTALL) .venv core replay ros train fleet dev build --editable
 
 test: install  ## Run the tests: the core first, then everything over real DDS.
 	@$(DEV)/python -m pytest -q -n auto --dist loadfile test/core test/training
 	@$(DEV)/python -m pytest -q test/ros test/packaging
+
+fleet-test: install  ## Test evaluation on a cluster, too: kill one of its nodes in the middle.
+	@FLEET_TEST=1 $(DEV)/python -m pytest -q test/core/evaluation/test_fleet_cluster.py
 
 lint: install  ## Check style and types.
 	@$(DEV)/ruff check .
