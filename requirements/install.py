@@ -1,7 +1,7 @@
 """Make a virtual environment and install requirement sets into it.
 
     python3 requirements/install.py .venv-demo core replay ros
-    python3 requirements/install.py .venv core replay ros train dev build --editable
+    python3 requirements/install.py .venv core replay ros train fleet dev build --editable
 
 Where a ROS 2 is sourced its rclpy, OpenCV and NumPy are used (the environment sees the system's
 packages) and the set `ros` is left out; elsewhere rclpy comes from wheels. Nothing is installed
