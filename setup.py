@@ -87,6 +87,7 @@ setup(
             'check_engine = offroad_seg_ros.check_engine:main',
             'compare_labels = offroad_seg_ros.compare_labels:main',
             'evaluate_bag = offroad_seg_ros.evaluate_bag:main',
+            'latency_recorder = offroad_seg_ros.latency_recorder:main',
             'segmentation_node = offroad_seg_ros.segmentation_node:main',
         ],
     },

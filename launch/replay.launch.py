@@ -33,6 +33,16 @@ def start(context: LaunchContext) -> list:
             additional_env=environment,
         ),
     ]
+    if plan.recorder_arguments:
+        actions.append(
+            Node(
+                package='offroad_seg_ros',
+                executable='latency_recorder',
+                output='screen',
+                arguments=list(plan.recorder_arguments),
+                additional_env=environment,
+            )
+        )
     if plan.rviz_arguments:
         actions.append(
             Node(

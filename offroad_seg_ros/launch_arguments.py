@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 AUTO = 'auto'
 """Default of a camera's argument: on if the parameter file (or the bag) has it."""
-NO_CAMERA = ('none', '', "''", '""')
-"""What drops a camera. `ros2 launch` takes no empty value: `left:=''` never gets here."""
+NOTHING = ('none', '', "''", '""')
+"""What drops a camera, or the record of latencies.
+
+`ros2 launch` takes no empty value: `left:=''` never gets here.
+"""
 _BOOL = ('true', 'false')
 
 
@@ -49,6 +52,7 @@ REPLAY_ARGUMENTS = (
     Argument('rate', '1.0', 'Bag seconds per second.'),
     Argument('loop', 'false', 'Start again at the end of the bag.', _BOOL),
     Argument('start_paused', 'false', 'Wait for the service /bag_player/pause.', _BOOL),
+    Argument('latencies', 'replay_latencies', 'Folder for how long labels took; none: no such.'),
     *(
         argument
         for argument in SEGMENT_ARGUMENTS

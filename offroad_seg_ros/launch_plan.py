@@ -7,7 +7,7 @@ The parameter file is the one source of defaults: an argument that is not given 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 import json
 from pathlib import Path
 import re
@@ -19,7 +19,7 @@ from offroad_seg_core.bags.camera_topics import CameraTopic, find_cameras
 from offroad_seg_ros.installation import added_environment, share_folder
 from offroad_seg_ros.launch_arguments import (
     AUTO,
-    NO_CAMERA,
+    NOTHING,
     REPLAY_ARGUMENTS,
     SEGMENT_ARGUMENTS,
     LaunchError,
@@ -43,12 +43,14 @@ class LaunchPlan:
     remappings: tuple[tuple[str, str], ...]
     environment: Mapping[str, str]
     """Variables to add to the environment of every process."""
-    input_topics: tuple[str, ...] = ()
-    """Topics that carry pictures, of the cameras that were given a topic."""
+    input_topics: Mapping[str, str] = field(default_factory=dict)
+    """Camera → topic that carries its pictures, of the cameras that were given a topic."""
     rviz_arguments: tuple[str, ...] = ()
     """Command line of rviz2; empty: no RViz."""
     player_arguments: tuple[str, ...] = ()
     """Command line of bag_player; empty: no bag is played."""
+    recorder_arguments: tuple[str, ...] = ()
+    """Command line of latency_recorder; empty: no latencies are recorded."""
 
     def node_arguments(self) -> list[str]:
         """Return the command line of the node.
@@ -97,7 +99,7 @@ def plan_segment(
         parameters,
         remappings,
         added_environment(environment),
-        tuple(camera.input_topic for camera in remapped),
+        {camera.name: camera.input_topic for camera in remapped},
         _rviz_arguments(given, remappings) if given['rviz'] == 'true' else (),
     )
 
@@ -124,8 +126,13 @@ def plan_replay(
     asked = {entry.name: given[entry.name] for entry in SEGMENT_ARGUMENTS if entry.name in given}
     plan = plan_segment({**asked, 'use_sim_time': 'true'}, environment)
     if plan.input_topics:
-        player += ('--wait-for', *plan.input_topics)
-    return replace(plan, player_arguments=player)
+        player += ('--wait-for', *plan.input_topics.values())
+    recorder: tuple[str, ...] = ()
+    if plan.input_topics and given['latencies'] not in NOTHING:
+        folder = str(Path(given['latencies']).expanduser())
+        cameras = (f'{name}={topic}' for name, topic in plan.input_topics.items())
+        recorder = (folder, '--cameras', *cameras)
+    return replace(plan, player_arguments=player, recorder_arguments=recorder)
 
 
 def camera_arguments(cameras: Sequence[CameraTopic]) -> dict[str, str]:
@@ -182,7 +189,7 @@ def _asked_cameras(
         asked[name] = topic
     cameras: dict[str, CameraTopic | None] = dict.fromkeys(file_names)
     for name, topic in asked.items():
-        if topic not in NO_CAMERA:
+        if topic not in NOTHING:
             cameras[name] = _camera(name, topic, transport)
         else:
             cameras.pop(name, None)

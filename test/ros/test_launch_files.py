@@ -35,6 +35,7 @@ VALUES = {
     'rate': '2.5',
     'loop': 'true',
     'start_paused': 'true',
+    'latencies': '/tmp/elsewhere',
 }
 
 
@@ -172,6 +173,9 @@ def test_each_argument_reaches_the_processes(file, argument, base, monkeypatch):
     expected = [('offroad_seg_ros', 'segmentation_node', plan.node_arguments())]
     if file == 'replay':
         expected.append(('offroad_seg_ros', 'bag_player', list(plan.player_arguments)))
+    if plan.recorder_arguments:
+        recorder = ('offroad_seg_ros', 'latency_recorder', list(plan.recorder_arguments))
+        expected.append(recorder)
     if argument == 'rviz':
         expected.append(('rviz2', 'rviz2', list(plan.rviz_arguments)))
     got = [(package, name, words) for package, name, words, _ in started]
@@ -184,7 +188,7 @@ def test_each_argument_reaches_the_processes(file, argument, base, monkeypatch):
 
 def test_every_executable_is_installed():
     setup = (ROOT / 'setup.py').read_text()
-    for name in ('segmentation_node', 'bag_player', 'bag_recorder'):
+    for name in ('segmentation_node', 'bag_player', 'bag_recorder', 'latency_recorder'):
         assert f"'{name} = offroad_seg_ros.{name}:main'" in setup
 
 

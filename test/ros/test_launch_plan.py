@@ -60,7 +60,7 @@ def test_an_image_topic_names_its_compressed_and_camera_info_topics(bundle):
         ('windshield/image/compressed', '/sensor/camera/w/image_raw/compressed'),
         ('windshield/camera_info', '/sensor/camera/w/camera_info'),
     )
-    assert plan.input_topics == ('/sensor/camera/w/image_raw',)
+    assert plan.input_topics == {'windshield': '/sensor/camera/w/image_raw'}
     assert 'cameras' not in plan.parameters  # left stays as the parameter file has it
 
 
@@ -80,7 +80,7 @@ def test_further_cameras_have_names_of_their_own(bundle):
 def test_compressed_transport_takes_either_name(bundle, topic):
     plan = plan_segment({'bundle': bundle, 'windshield': topic, 'transport': 'compressed'}, {})
     assert plan.parameters['transport'] == 'compressed'
-    assert plan.input_topics == ('/w/image_raw/compressed',)
+    assert plan.input_topics == {'windshield': '/w/image_raw/compressed'}
     assert ('windshield/image/compressed', '/w/image_raw/compressed') in plan.remappings
     assert ('windshield/camera_info', '/w/camera_info') in plan.remappings
 
@@ -118,7 +118,7 @@ def test_the_parameter_file_decides_what_is_not_given(bundle, tmp_path):
     assert plan.parameters == {}
     plan = plan_segment({'params_file': str(file), 'left': '/l/image'}, {})
     assert plan.parameters == {'cameras': ['front', 'left']}
-    assert plan.input_topics == ('/l/image/compressed',)
+    assert plan.input_topics == {'left': '/l/image/compressed'}
 
 
 @pytest.mark.parametrize(
@@ -179,11 +179,13 @@ def test_replay_takes_the_cameras_of_the_bag(bundle, make_bag):
     plan = plan_replay({'bag': bag, 'bundle': bundle, 'rate': '0.5', 'loop': 'true'}, {})
     assert plan.parameters['cameras'] == ['left', 'front']
     assert plan.parameters['use_sim_time'] is True
-    assert set(plan.input_topics) == {'/left/image_raw', '/front/image_raw'}
+    assert plan.input_topics == {'left': '/left/image_raw', 'front': '/front/image_raw'}
     assert plan.player_arguments == (
         *(bag, '--rate', '0.5', '--wait-for-subscribers', '120.0', '--loop'),
         *('--wait-for', '/left/image_raw', '/front/image_raw'),
     )
+    cameras = ('left=/left/image_raw', 'front=/front/image_raw')
+    assert plan.recorder_arguments == ('replay_latencies', '--cameras', *cameras)
 
 
 def test_replay_takes_the_cameras_that_are_named(bundle):
@@ -191,6 +193,7 @@ def test_replay_takes_the_cameras_that_are_named(bundle):
     plan = plan_replay({**given, 'start_paused': 'true'}, {})
     assert plan.parameters['cameras'] == ['windshield']
     assert plan.player_arguments[-3:] == ('--start-paused', '--wait-for', '/w')
+    assert plan_replay({**given, 'latencies': 'none'}, {}).recorder_arguments == ()
 
 
 @pytest.mark.parametrize(
