@@ -22,11 +22,10 @@ from offroad_seg_core.datasets.mask_values import MaskFormat
 from offroad_seg_core.evaluation.command import (
     add_output_options,
     chosen_outputs,
-    describe,
-    exit_code,
     guarded,
     recorded_engine,
     run_with_progress,
+    tell,
 )
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.inputs import (
@@ -122,7 +121,8 @@ def _run(given: argparse.Namespace) -> int:
             list(source.description()['cameras']),
             params.overlay_alpha,
         )
-        title = ', '.join(frames)
+        first, *others = frames
+        title = ', '.join(frames) if len(others) < 3 else f'{first} and {len(others)} others'
         evaluation = Evaluation(
             source,
             predictor,
@@ -132,11 +132,9 @@ def _run(given: argparse.Namespace) -> int:
             title=title,
             num_hard=given.export_hard,
         )
-        folder = run_with_progress(evaluation, given)
+        return tell(run_with_progress(evaluation, given))
     finally:
         predictor.close()
-    print(f'{describe(folder)}\n\n{folder / "report" / "index.html"}')
-    return exit_code(folder)
 
 
 def _open_inputs(given: argparse.Namespace) -> tuple[dict[str, Source], list[str]]:

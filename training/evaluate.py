@@ -28,14 +28,13 @@ from offroad_seg_core.training.checkpoint import load_checkpoint
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     add = parser.add_argument
     add('--data', type=Path, required=True, help='a file of config/data')
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument('--checkpoint', type=Path, help='of training/train.py')
-    model.add_argument('--bundle', type=Path, help='of training/export.py')
+    model = parser.add_mutually_exclusive_group(required=True).add_argument
+    model('--checkpoint', type=Path, help='of training/train.py')
+    model('--bundle', type=Path, help='of training/export.py')
     add('--split', choices=('train', 'validation'), default='validation')
     add('--engine', default='auto', help='of a bundle')
     add('--precision', default='auto', help='of a bundle')
@@ -51,41 +50,22 @@ def open_predictor(options: argparse.Namespace) -> Predictor:
     if options.checkpoint:
         return CheckpointPredictor(load_checkpoint(options.checkpoint))
     engine, precision = command.recorded_engine(options.output, options.engine, options.precision)
-    return SegmenterPredictor(
-        Segmenter.open(
-            options.bundle, engine, precision, options=SegmenterOptions(tta=options.tta)
-        )
-    )
+    chosen = SegmenterOptions(tta=options.tta)
+    return SegmenterPredictor(Segmenter.open(options.bundle, engine, precision, options=chosen))
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.max_frames < 0:
-        raise ValueError(f'--max-frames: got {options.max_frames}; expected 1 or more, 0 for all')
     predictor = open_predictor(options)
     dataset = load_dataset(options.data, options.overrides)
     frames = dataset.frames(options.split, predictor.taxonomy)
     kept = frames.subset(validation_indices(len(frames), options.max_frames))
-    reference = (
-        SegmenterPredictor(Segmenter.open(options.reference)) if options.reference else None
-    )
-    title = f'{options.data.stem}, {options.split}'
-    source = DatasetFrames(kept, title)
-    outputs = command.chosen_outputs(
-        options, predictor.taxonomy, predictor.cost_table, list(source.description()['cameras'])
-    )
-    evaluation = Evaluation(
-        source,
-        predictor,
-        options.output,
-        reference,
-        outputs,
-        MeterConfig(),
-        title=title,
-        num_hard=options.export_hard,
-    )
-    folder = command.run_with_progress(evaluation, options)
-    print(f'{command.describe(folder)}\n\n{folder / "report" / "index.html"}')
-    return 0
+    reference = options.reference and SegmenterPredictor(Segmenter.open(options.reference))
+    source = DatasetFrames(kept, title := f'{options.data.stem}, {options.split}')
+    cameras = list(source.description()['cameras'])
+    outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table, cameras)
+    more = {'meter': MeterConfig(), 'title': title, 'num_hard': options.export_hard}
+    evaluation = Evaluation(source, predictor, options.output, reference, outputs, **more)
+    return command.tell(command.run_with_progress(evaluation, options))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -163,8 +163,13 @@ def _bar(unit: str, total: int | None = None) -> tqdm:
     return tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=interval_s)
 
 
-def exit_code(folder: Path) -> int:
-    """Return that of a command: 1 if an input was left out of the result."""
+def tell(folder: Path) -> int:
+    """Print the main figures of a result and where its report is.
+
+    Returns:
+        The exit code of a command: 1 if an input was left out.
+    """
+    print(f'{describe(folder)}\n\n{folder / "report" / "index.html"}')
     return 1 if read_summary(folder)['source'].get('left_out') else 0
 
 

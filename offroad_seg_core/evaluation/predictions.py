@@ -73,6 +73,8 @@ def score_checkpoint(checkpoint: Checkpoint, options: PredictionOptions) -> Fram
 
 def validation_indices(num_frames: int, max_frames: int) -> range:
     """Return the frames that a validation takes: evenly spaced, ``max_frames`` at most, 0: all."""
+    if max_frames < 0:
+        raise ValueError(f'max_frames: got {max_frames}; expected 1 or more, or 0 for all')
     return range(0, num_frames, -(-num_frames // (max_frames or num_frames)))
 
 

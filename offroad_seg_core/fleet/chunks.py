@@ -8,7 +8,7 @@ import hashlib
 from io import BytesIO
 import json
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.parts import PartResult, load_part
@@ -126,12 +126,16 @@ def unpack(content: bytes, folder: Path) -> None:
         archive.extractall(folder)
 
 
-def read_parts(content: bytes, config: MeterConfig) -> list[PartResult]:
-    """Return the parts in an archive of a worker.
+def read_parts(content: bytes, chunk: Chunk, config: MeterConfig) -> list[PartResult]:
+    """Return the parts in the archive that came of a chunk.
 
     Raises:
         BadZipFile: It is damaged.
     """
     with ZipFile(BytesIO(content)) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith('.npz'))
-        return [load_part(BytesIO(archive.read(name)), config) for name in names]
+        # One that was cut off may seem whole: what lies in it are archives, too.
+        names = {f'parts/{part:06d}.npz' for part in range(chunk.end - chunk.first)}
+        damaged = archive.testzip() or next(iter(names - set(archive.namelist())), None)
+        if damaged:
+            raise BadZipFile(f'{damaged} is damaged or missing')
+        return [load_part(BytesIO(archive.read(name)), config) for name in sorted(names)]

@@ -95,7 +95,7 @@ class Fleet:
         if chunk.key not in self._stored:
             return None
         try:
-            return read_parts(self._store.read(chunk.key), self._evaluation.meter)
+            return read_parts(self._store.read(chunk.key), chunk, self._evaluation.meter)
         except BadZipFile as error:
             log.warning('chunk %s is damaged (%s) and is done again', chunk.key, error)
             return None
@@ -108,7 +108,7 @@ class Fleet:
         drive = self._drives[chunk.drive]
         if isinstance(outcome, bytes):
             self._store.write(chunk.key, outcome)
-            self._add(drive, chunk, read_parts(outcome, self._evaluation.meter), waiting)
+            self._add(drive, chunk, read_parts(outcome, chunk, self._evaluation.meter), waiting)
             return
         self._attempts[chunk] += 1
         is_input = isinstance(outcome, ValueError)  # which does not get better

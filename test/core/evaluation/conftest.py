@@ -70,6 +70,15 @@ def drives():
         yield module
 
 
+@pytest.fixture(scope='session')
+def fleets(drives):
+    """The module that evaluates drives in chunks."""
+    spec = spec_from_file_location('fleets', Path(__file__).with_name('fleets.py'))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def predictor(palette_bundle):
     """Labels taxonomy colours exactly, with the engine that starts fastest."""

@@ -1,0 +1,115 @@
+"""What the tests of fleets share: workers in this process, a cluster on this machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+import os
+import pickle
+import time
+
+import psutil
+
+from offroad_seg_core.bags.reading import open_bag
+from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.inputs import LabelOptions, TruthOptions, open_frames, with_labels
+from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
+from offroad_seg_core.evaluation.outputs.labels import LabelFiles
+from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
+from offroad_seg_core.evaluation.sources.combining import SeveralSources
+from offroad_seg_core.fleet.worker import Worker
+
+NODE = {
+    'num_cpus': 1,
+    'object_store_memory': 100 << 20,
+    'node_ip_address': '127.0.0.1',
+    'include_dashboard': False,
+}
+_PATIENCE_S = 600
+
+
+def drive(place, taxonomy):
+    """Return the frames of a drive with the truth that it holds."""
+    return with_labels(open_frames(place), LabelOptions(taxonomy, TruthOptions()))
+
+
+def evaluation_of(sources, predictor, output):
+    """Return an evaluation of drives by name, or of one, that writes files and a bag."""
+    source = SeveralSources(sources) if isinstance(sources, dict) else sources
+    sinks = LabelFiles(), ReportFrames(), LabelBag(predictor.cost_table, '{"names": []}')
+    return Evaluation(source, predictor, output, sinks=sinks, title='fleet')
+
+
+def in_this_process(evaluation, done=None, fail=lambda chunk: None):
+    """Return a Perform whose worker gets all as bytes; the last chunk comes first.
+
+    ``done`` collects the chunks; ``fail`` may raise.
+    """
+
+    def perform(waiting):
+        worker = Worker(pickle.dumps(replace(evaluation, source=SeveralSources({}))), 1)
+        worker.open()
+        while waiting:
+            source, chunk = waiting.pop()
+            try:
+                fail(chunk)
+                content = worker.run(pickle.loads(pickle.dumps(source)), chunk)
+            except (ValueError, OSError) as error:
+                content = error
+            if done is not None:
+                done.append(chunk)
+            yield (source, chunk), content
+
+    return perform
+
+
+def said(drives, folder):
+    """Return what an evaluation says but for times: files, messages, numbers."""
+    files = [path for path in folder.rglob('*') if path.suffix in ('.png', '.js')]
+    with open_bag(folder / 'labels_bag') as bag:
+        messages = [(entry.topic, t, bytes(data)) for entry, t, data in bag.messages()]
+    summary = drives.summary(folder)
+    keys = ('scores', 'counts', 'means', 'notes', 'num_frames', 'num_labelled', 'recording')
+    return {
+        'files': {str(path.relative_to(folder)): path.read_bytes() for path in files},
+        'messages': messages,
+        'table': drives.table(folder),
+        **{key: summary[key] for key in keys},
+    }
+
+
+@contextmanager
+def two_nodes(patch) -> Iterator:
+    """Start a cluster of two nodes of one core, which nothing outside this machine reaches."""
+    # Read when Ray is imported: an address 127.0.0.1 is meant as it stands.
+    patch.setenv('RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER', '0')
+    patch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    patch.setenv('RAY_health_check_timeout_ms', '60000')
+    patch.setenv('RAY_worker_register_timeout_seconds', str(_PATIENCE_S))
+    # Workers import this package from where it is imported here.
+    patch.setenv('PYTHONPATH', os.getcwd())
+    from ray.cluster_utils import Cluster
+
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=NODE))
+    try:
+        yield cluster, _patiently(lambda: cluster.add_node(**NODE))
+    finally:
+        cluster.shutdown()
+
+
+def _patiently(start):
+    """Start a node; again if Ray gave up, as it does after seconds on a busy machine."""
+    deadline, known = time.monotonic() + _PATIENCE_S, processes()
+    while True:
+        try:
+            return start()
+        except Exception:  # Ray raises no narrower one
+            if time.monotonic() > deadline:
+                raise
+        for process in processes() - known:
+            process.kill()
+
+
+def processes():
+    """Return the processes that were started from here and still run."""
+    found = psutil.Process().children(recursive=True)
+    return {process for process in found if process.status() != psutil.STATUS_ZOMBIE}

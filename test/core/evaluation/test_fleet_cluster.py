@@ -1,0 +1,153 @@
+"""Fleets on a real Ray cluster of two nodes on this machine."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from offroad_seg_core.evaluation.evaluate import evaluate
+from offroad_seg_core.evaluation.sources.frame import SourceError
+
+pytest.importorskip('ray', reason='fleets need requirements/fleet.txt')
+
+ON_DEMAND = pytest.mark.skipif(
+    'FLEET_TEST' not in os.environ, reason='takes minutes: make fleet-test'
+)
+LOCAL = {'127.0.0.1', '::1', '::ffff:127.0.0.1'}
+pytestmark = pytest.mark.timeout(1500)
+
+
+def check_that_nothing_listens_outside(fleets):
+    own = {process.pid for process in fleets.processes()} | {os.getpid()}
+    listening = [
+        entry
+        for entry in psutil.net_connections('inet')
+        if entry.pid in own and entry.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {entry.laddr.ip for entry in listening} <= LOCAL
+
+
+@pytest.fixture
+def cluster(fleets):
+    with pytest.MonkeyPatch.context() as patch, fleets.two_nodes(patch) as found:
+        yield found
+    psutil.wait_procs(fleets.processes(), timeout=60)
+    assert not fleets.processes()
+
+
+def on_cluster(fleets, cluster, evaluation, on_chunk):
+    from offroad_seg_core.fleet.cluster import Crew, ray_cluster
+    from offroad_seg_core.fleet.run import Fleet
+
+    with ray_cluster(cluster.address):
+        return Fleet(evaluation, on_chunk).evaluate(Crew(evaluation).perform)
+
+
+class Lost:
+    """A drive that is found to be no bag where it is read."""
+
+    num_frames, num_parts, notes = 0, 1, ()
+
+    def __init__(self, drive):
+        self._drive = drive
+
+    def identity(self):
+        return {'kind': 'lost'}
+
+    def description(self):
+        return self._drive.description()
+
+    def part_start_ns(self, part):
+        return None
+
+    def frames(self, first_part, names):
+        raise SourceError('it is no bag')
+        yield
+
+
+def test_two_nodes_give_the_result_of_one_go(drives, fleets, predictor, cluster, tmp_path):
+    import ray
+
+    head, _ = cluster
+    size = (32, 48)
+    monday = drives.write_drive(tmp_path / 'monday', ('front',), 40, size)
+    friday = drives.write_drive(tmp_path / 'friday', ('front',), 20, size)
+    places = {'monday': monday, 'friday': friday, 'remote': friday.as_uri()}
+    sources = {name: fleets.drive(place, drives.TAXONOMY) for name, place in places.items()}
+    serial = fleets.evaluation_of(sources, predictor, tmp_path / 'serial')
+    expected = fleets.said(drives, evaluate(serial, lambda count: None))
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    told = []
+
+    def on_chunk(*counts):
+        told.append(counts)
+        check_that_nothing_listens_outside(fleets)
+
+    with_lost = {**sources, 'lost': Lost(sources['monday'])}
+    evaluation = fleets.evaluation_of(with_lost, predictor, tmp_path / 'fleet')
+    folder = on_cluster(fleets, head, evaluation, on_chunk)
+    got = fleets.said(drives, folder)
+    assert got.pop('notes') == ['lost: not evaluated: it is no bag']
+    assert expected.pop('notes') == []
+    assert got == expected
+    assert told[-1] == (6, 6, 80)
+
+
+def test_a_cluster_that_is_not_there(tmp_path):
+    from offroad_seg_core.fleet.cluster import ClusterError, ray_cluster
+
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(('127.0.0.1', 0))
+        address = f'127.0.0.1:{taken.getsockname()[1]}'
+        with pytest.raises(ClusterError, match=rf'--ray {address}: no cluster answers .*refused'):
+            ray_cluster(address).__enter__()
+    with pytest.raises(ClusterError, match="got 'drive', expected host:port of its head"):
+        ray_cluster('drive').__enter__()
+
+
+@ON_DEMAND
+def test_a_node_that_is_killed_costs_nothing(drives, fleets, predictor, cluster, tmp_path, caplog):
+    head, doomed = cluster
+    place = drives.write_drive(tmp_path / 'drive', ('front', 'rear'), 160, (272, 480))
+    source = fleets.drive(place, drives.TAXONOMY)
+    serial = fleets.evaluation_of(source, predictor, tmp_path / 'serial')
+    expected = fleets.said(drives, evaluate(serial, lambda count: None))
+    (raylet,) = doomed.all_processes['raylet']
+    node, killed_at = psutil.Process(raylet.process.pid), []
+
+    def kill(num_done, total, num_frames):
+        """Kill the node while it works on a chunk."""
+        titles = [' '.join(child.cmdline()) for child in node.children()] if not killed_at else []
+        if any(title.startswith('ray::Worker.run') for title in titles):
+            head.remove_node(doomed, allow_graceful=False)
+            killed_at.append(num_done)
+
+    evaluation = fleets.evaluation_of(source, predictor, tmp_path / 'fleet')
+    with caplog.at_level(logging.WARNING):
+        folder = on_cluster(fleets, head, evaluation, kill)
+    assert killed_at
+    assert killed_at[0] < source.num_parts - 1
+    assert 'is tried again after' in caplog.text
+    assert fleets.said(drives, folder) == expected
+
+
+@ON_DEMAND
+def test_the_command_on_all_cores_of_this_machine(drives, fleets, palette_bundle, tmp_path):
+    place = drives.write_drive(tmp_path / 'drive', num_frames=20)
+    given = [place, place.as_uri(), '--bundle', palette_bundle, '--engine', 'onnxruntime']
+    options = ['--output', tmp_path / 'result', '--labels', 'none', '--ray']
+    ended = subprocess.run(
+        [sys.executable, '-m', 'offroad_seg_ros.evaluate_bag', *map(str, (*given, *options))],
+        capture_output=True, text=True, timeout=800,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert '80 of 80 frames labelled by palette' in ended.stdout
+    assert 'chunk' in ended.stderr
+    psutil.wait_procs(fleets.processes(), timeout=60)
+    assert not fleets.processes()
