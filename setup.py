@@ -71,7 +71,11 @@ setup(
         'rosbags',
     ]
     + ([] if find_spec('cv2') else ['opencv-python-headless']),
-    extras_require={'test': requirements('dev'), 'train': requirements('train')},
+    extras_require={
+        'test': requirements('dev'),
+        'train': requirements('train'),
+        'fleet': requirements('fleet'),
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),

@@ -103,12 +103,13 @@ class Fleet:
     def _take(self, task: Task, outcome: bytes | Exception, waiting: deque[Task]) -> None:
         """Keep a result; let a failure be tried again, or give its drive up."""
         source, chunk = task
-        if chunk.drive in self._failed:
-            return
-        drive = self._drives[chunk.drive]
         if isinstance(outcome, bytes):
             self._store.write(chunk.key, outcome)
-            self._add(drive, chunk, read_parts(outcome, chunk, self._evaluation.meter), waiting)
+        if chunk.drive in self._failed:
+            return
+        if isinstance(outcome, bytes):
+            parts = read_parts(outcome, chunk, self._evaluation.meter)
+            self._add(self._drives[chunk.drive], chunk, parts, waiting)
             return
         self._attempts[chunk] += 1
         is_input = isinstance(outcome, ValueError)  # which does not get better

@@ -98,6 +98,12 @@ def test_two_nodes_give_the_result_of_one_go(drives, fleets, predictor, cluster,
     assert got == expected
     assert told[-1] == (6, 6, 80)
 
+    identity = {**predictor.identity(), 'options': 'of another version'}
+    predictor.identity = lambda: identity  # of this process; a worker opens one of its own
+    evaluation = fleets.evaluation_of(sources, predictor, tmp_path / 'other')
+    with pytest.raises(ValueError, match=r"on a node, expected {'options': 'of another version'}"):
+        on_cluster(fleets, head, evaluation, on_chunk)
+
 
 def test_a_cluster_that_is_not_there(tmp_path):
     from offroad_seg_core.fleet.cluster import ClusterError, ray_cluster
