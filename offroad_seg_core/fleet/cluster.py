@@ -132,7 +132,7 @@ class Crew:
                 ray.kill(worker)
 
     def _ask_for_one(self, content: Any) -> None:
-        worker = self._class.remote(content, self._cores)
+        worker: Any = self._class.remote(content, self._cores)
         self._opening[worker.open.remote()] = worker
 
     def _give(self, worker: Any, task: Task) -> None:
