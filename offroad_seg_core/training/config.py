@@ -25,6 +25,19 @@ Precision = Literal['auto', 'fp32', 'bf16', 'fp16']
 
 
 @dataclass(frozen=True, config=STRICT)
+class SmokeConfig:
+    """How a network becomes small enough for a trial of a few seconds.
+
+    Attributes:
+        options: Take the place of the model's options of these names.
+        input_size: (height, width) of frames and views.
+    """
+
+    options: dict[str, Any] = Field(default_factory=dict)
+    input_size: tuple[int, int] = (128, 224)
+
+
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """Which network.
 
@@ -37,6 +50,8 @@ class ModelConfig:
         std: Divides them afterwards.
         weights: Pretrained weights of the encoder: a name such as ``imagenet``, which is
             downloaded, or the path of a file; null starts from nothing.
+        smoke: What ``--smoke`` changes. Left as it is, it is also left out of what is written, so
+            that the hashes of earlier configurations stay.
     """
 
     name: str
@@ -46,6 +61,9 @@ class ModelConfig:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     weights: str | None = None
+    smoke: SmokeConfig = Field(
+        default=SmokeConfig(), exclude_if=lambda value: value == SmokeConfig()
+    )
 
     def __post_init__(self) -> None:
         """Check the name."""
@@ -128,7 +146,8 @@ class TrainConfig:
             augmentation, to see whether the rest can learn at all; 0 is off.
         tensorboard: Log curves and pictures for TensorBoard, too; needs that package.
         distributed: In how many processes.
-        init_checkpoint: Start from these weights; the classifier is new if the classes differ.
+        init_checkpoint: Start from the weights of this checkpoint, or of this bundle's folder;
+            the classifier is new if the classes differ.
         output: Folder that holds the runs' folders.
     """
 

@@ -10,6 +10,7 @@ from offroad_seg_core.datasets.augmentation.photometric import PhotometricConfig
 from offroad_seg_core.datasets.label_source import BY_GROUP, BY_NAME
 from offroad_seg_core.datasets.procedural import WORLD_TAXONOMY, WorldConfig
 from offroad_seg_core.datasets.sampling import SamplingConfig
+from offroad_seg_core.label_mapping import list_mappings
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.distributed import is_first_process
 
@@ -32,8 +33,9 @@ def fast_dev_run(config: TrainConfig) -> TrainConfig:
 def smoke_run(config: TrainConfig) -> TrainConfig:
     """Return the run as a trial of its parts that needs nothing: no data, no weights, no GPU.
 
-    Model, losses, augmentation, sampling and optimizer stay; the frames are a few procedural
-    ones, small, the weights are random, and there are 2 steps of 2 small views.
+    Model (but for what ``model.smoke`` replaces), losses, augmentation, sampling and optimizer
+    stay; the frames are a few procedural ones, small, the weights are random, and there are 2
+    steps of 2 small views.
     """
     rendered = WorldConfig(
         kind='world',
@@ -44,18 +46,19 @@ def smoke_run(config: TrainConfig) -> TrainConfig:
         size=(192, 320),
         mapping=_mapping_of_world(config),
     )
-    multiple = 32
+    smoke = config.model.smoke
+    options = {**config.model.options, **smoke.options}
     return replace(
         fast_dev_run(config),
         dataset=rendered,
-        model=replace(config.model, input_size=(4 * multiple, 7 * multiple), weights=None),
+        model=replace(config.model, options=options, input_size=smoke.input_size, weights=None),
         optimizer=replace(
             config.optimizer, max_steps=2, warmup_steps=0, freeze_encoder_steps=0, accumulate=1
         ),
         loader=replace(
             config.loader,
             batch_size=2,
-            crop_size=(4 * multiple, 7 * multiple),
+            crop_size=smoke.input_size,
             num_workers=0,
             cache_gb=0.0,
         ),
@@ -69,7 +72,10 @@ def _mapping_of_world(config: TrainConfig) -> str | None:
     """Return how the classes of procedural frames become those of a run."""
     if getattr(config.dataset, 'mapping', None) == BY_GROUP:
         return BY_GROUP
-    return None if config.taxonomy == WORLD_TAXONOMY else BY_NAME
+    if config.taxonomy == WORLD_TAXONOMY:
+        return None
+    shipped = f'{WORLD_TAXONOMY}_to_{config.taxonomy}'
+    return shipped if shipped in list_mappings() else BY_NAME
 
 
 def without_variation(config: TrainConfig) -> TrainConfig:

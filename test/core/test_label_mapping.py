@@ -91,6 +91,7 @@ def test_shipped_mappings_load(name):
         ('ycor_to_freiburg_forest', {'rough trail': 'road/trail', 'puddle': None}),
         ('rugd_to_falcon10', {'rock': 'Rocks', 'log': 'Logs', 'bush': None}),
         ('rellis3d_to_falcon10', {'tree': 'Trees', 'log': 'Logs', 'bush': None}),
+        ('falcon10_to_goose64', {'Rocks': 'rock', 'Landscape': 'soil', 'Trees': None}),
     ],
 )
 def test_shipped_mappings_by_hand(name, pairs):

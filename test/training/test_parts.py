@@ -6,9 +6,10 @@ import sys
 import pytest
 import torch
 
-from offroad_seg_core.config import ConfigError, load_config
+from offroad_seg_core.config import ConfigError, dump_config, load_config
 from offroad_seg_core.datasets.procedural import WorldConfig
 from offroad_seg_core.models import create_model
+from offroad_seg_core.models.teachers import TEACHERS
 from offroad_seg_core.provenance import config_sha256
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.ema import update_average
@@ -17,6 +18,7 @@ from offroad_seg_core.training.optim import (
     build_optimizer,
     learning_rate_factor,
 )
+from offroad_seg_core.training.trials import smoke_run
 from offroad_seg_core.world import DEMO_SEED
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +29,29 @@ class TestShippedConfigs:
     @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
     def test_loads_and_fits_its_model(self, path):
         config = load_config(TrainConfig, path)
-        multiple = create_model(config.model.name, 2).input_multiple
-        assert all(side % multiple == 0 for side in config.loader.crop_size)
-        assert all(side % multiple == 0 for side in config.model.input_size)
+        name, options, smoke = config.model.name, config.model.options, config.model.smoke
+        with torch.device('meta' if name in TEACHERS else 'cpu'):  # without their gigabytes
+            multiple = create_model(name, 2, **options).input_multiple
+            create_model(name, 2, **{**options, **smoke.options})
+        for size in (config.loader.crop_size, config.model.input_size, smoke.input_size):
+            assert all(side % multiple == 0 for side in size)
+
+    def test_a_smoke_run_replaces_options_and_changes_no_earlier_hash(self):
+        source = {
+            'name': 'x',
+            'dataset': {'kind': 'falcon', 'root': 'x'},
+            'model': {'name': 'fpn', 'options': {'encoder': 'resnet101', 'decoder_dropout': 0.5}},
+            'optimizer': {'max_steps': 1},
+        }
+        plain = load_config(TrainConfig, source)
+        assert 'smoke' not in dump_config(plain)['model']
+        assert smoke_run(plain).model.input_size == (128, 224)
+        smoke = {'options': {'encoder': 'resnet18'}, 'input_size': [64, 96]}
+        config = load_config(TrainConfig, source, [f'model.smoke={smoke}'])
+        assert dump_config(config)['model']['smoke'] == smoke
+        small = smoke_run(config)
+        assert small.model.options == {'encoder': 'resnet18', 'decoder_dropout': 0.5}
+        assert small.model.input_size == small.loader.crop_size == (64, 96)
 
     def test_the_demo_is_unseen(self):
         config = load_config(TrainConfig, ROOT / 'config' / 'train' / 'demo_desert.yaml')

@@ -126,7 +126,8 @@ def smoke_output(tmp_path_factory):
 def test_every_recipe_runs(path, smoke_output):
     config = smoke_run(load_config(TrainConfig, path, [f'output={smoke_output}']))
     scores = train(config)
-    assert scores.num_pixels == 2 * 192 * 320 or config.taxonomy == 'falcon7'
+    # Other taxonomies lack classes of the rendered frames.
+    assert scores.num_pixels == 2 * 192 * 320 or config.taxonomy != 'falcon10'
     assert 0 < scores.num_pixels <= 2 * 192 * 320
     result = json.loads((config.folder / 'result.json').read_text())
     assert result['step'] == 2
