@@ -1,4 +1,4 @@
-"""PyTorch, eager: the reference that the other engines are compared with, and CUDA's short way."""
+"""PyTorch: eager on the CPU, the reference of the other engines; a CUDA graph on a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from offroad_seg_core.inference.engines.base import (
     EngineSettings,
     EngineUnavailableError,
 )
+from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.provenance import computes_bf16
+
+MAX_SHAPES = 8
+"""Captured input shapes that are kept; test-time augmentation uses up to three."""
 
 
 class TorchEngine:
@@ -25,6 +29,8 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, settings: EngineSettings) -> None:
         torch = _import()
+        from offroad_seg_core.inference.engines.torch_graph import ImageFunctions
+
         precision = settings.precision
         on_gpu = torch.cuda.is_available()
         if precision == 'fp16' and not on_gpu:
@@ -35,36 +41,51 @@ class TorchEngine:
             )
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
-        self._torch = torch
         self._device = torch.device('cuda' if on_gpu else 'cpu')
-        self._dtype = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}[precision]
+        dtype = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}[precision]
         # PyTorch's stubs do not know `memory_format` of Module.to.
         placed: Any = build_model(bundle).eval().to(self._device)
-        self._model = placed.to(memory_format=torch.channels_last)
-        spec = bundle.manifest.input
-        shape = (1, 3, 1, 1)
-        self._mean = torch.tensor(spec.mean, device=self._device).reshape(shape)
-        self._std = torch.tensor(spec.std, device=self._device).reshape(shape)
+        model = placed.to(memory_format=torch.channels_last)
+        spec, outputs = bundle.manifest.input, bundle.manifest.outputs
+        factor = outputs.stride // (outputs.label_stride or 1)
+        self._functions: Any = ImageFunctions(model, spec.mean, spec.std, dtype, factor)
+        self._graphed: dict[tuple[Any, ...], Any] = {}
         device = torch.cuda.get_device_name() if on_gpu else 'cpu'
         self.info = EngineInfo(
-            'torch', precision, device, torch.__version__, bundle.taxonomy.num_classes
+            'torch',
+            precision,
+            device,
+            torch.__version__,
+            bundle.taxonomy.num_classes,
+            gives_labels=on_gpu,
         )
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See Engine.run."""
-        torch = self._torch
-        if self._model is None:
+        """See Engine.run. On a GPU a new input shape is captured once."""
+        return EngineOutput(*self._run('logits', images))
+
+    def run_labels(self, images: NDArray[np.uint8], head: HeadInputs) -> EngineOutput:
+        """See LabelEngine.run_labels."""
+        temperature = np.array(head.temperature, np.float32)
+        return EngineOutput.of('labels', self._run('labels', images, head.logit_bias, temperature))
+
+    def _run(self, what: str, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        from offroad_seg_core.inference.engines.torch_graph import GraphedFunction
+
+        if self._functions is None:
             raise EngineError('the engine was closed')
-        with torch.inference_mode():
-            batch = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float()
-            batch = (batch - self._mean) / self._std
-            with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None):
-                logits = self._model(batch)
-            return EngineOutput(logits.float().cpu().numpy())
+        key = (what, arrays[0].shape)
+        if key not in self._graphed:
+            if len(self._graphed) >= MAX_SHAPES:
+                self._graphed.pop(next(iter(self._graphed)))
+            function = getattr(self._functions, what)
+            self._graphed[key] = GraphedFunction(function, arrays, self._device)
+        return self._graphed[key].run(arrays)
 
     def close(self) -> None:
         """See Engine.close."""
-        self._model = None
+        self._functions = None
+        self._graphed.clear()
 
 
 def build_model(bundle: Bundle) -> Any:

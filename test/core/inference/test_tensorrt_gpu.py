@@ -10,7 +10,14 @@ from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines import EngineUnavailableError, create_engine
 from offroad_seg_core.inference.engines.base import has_nvidia_gpu
 
-GPU_ENGINES = ('tensorrt', 'tensorrt_rtx', 'torch2trt', 'onnxruntime_cuda', 'onnxruntime_tensorrt')
+GPU_ENGINES = (
+    'torch',
+    'tensorrt',
+    'tensorrt_rtx',
+    'torch2trt',
+    'onnxruntime_cuda',
+    'onnxruntime_tensorrt',
+)
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(1800),  # engines are built
