@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import yaml
 from offroad_seg_core.config import dump_config
 
 pytest.importorskip('plotly')
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -108,7 +106,17 @@ def test_errors_name_the_cause(main, finished, data, tmp_path, capsys, arguments
 
 
 @pytest.mark.slow
-def test_falcon_frames_give_the_numbers_of_the_validation(main, tmp_path):
+@pytest.mark.parametrize(
+    ('taxonomy_name', 'folder', 'dataset', 'places'),
+    [
+        ('falcon10', 'falcon_desert', {'kind': 'falcon', 'holdout': 'w0'}, {'w0'}),
+        ('rugd', 'rugd_sample', {'kind': 'rugd'}, {'park-8', 'trail-5'}),
+    ],
+    ids=['falcon', 'rugd'],
+)
+def test_real_frames_give_the_numbers_of_the_validation(
+    data_folder, tmp_path, taxonomy_name, folder, dataset, places
+):
     """Of a network at random: what counts is that both ways count the same."""
     import torch
 
@@ -123,12 +131,13 @@ def test_falcon_frames_give_the_numbers_of_the_validation(main, tmp_path):
     from offroad_seg_core.training.config import TrainConfig
     from offroad_seg_core.training.validation import confusion_matrices
 
-    root = ROOT / 'data' / 'falcon_desert'
+    root = data_folder / folder
     if not root.is_dir():
-        pytest.skip(f'no frames of the Falcon challenge at {root}')
+        pytest.skip(f'no frames at {root}; set OFFROAD_SEG_DATA to the folder that holds them')
     source = {
         'name': 'random',
-        'dataset': {'kind': 'falcon', 'root': str(root), 'holdout': 'w0'},
+        'taxonomy': taxonomy_name,
+        'dataset': {**dataset, 'root': str(root)},
         'model': {'name': 'ddrnet23_slim', 'input_size': [128, 224]},
         'optimizer': {'max_steps': 1, 'warmup_steps': 0},
         'loader': {'batch_size': 2, 'crop_size': [64, 128]},
@@ -146,11 +155,13 @@ def test_falcon_frames_give_the_numbers_of_the_validation(main, tmp_path):
     frames = config.dataset.frames('validation', taxonomy)
     kept = frames.subset(validation_indices(len(frames), 4))
     output = tmp_path / 'out'
-    evaluate(Evaluation(DatasetFrames(kept, 'falcon'), predictor, output), lambda count: None)
+    evaluate(Evaluation(DatasetFrames(kept, folder), predictor, output), lambda count: None)
     with torch.inference_mode():
         views = ValidationViews(kept, predictor.spec)
         loop = (views[index] for index in range(len(kept)))
         expected = confusion_matrices(predictor._logits, loop, taxonomy.num_classes)
     found = summary(output)['counts']
-    assert set(found) == set(expected) == {'w0'}
-    np.testing.assert_array_equal(found['w0']['confusion_matrix'], expected['w0'].counts)
+    assert set(found) == set(expected) == places
+    for place in places:
+        assert expected[place].num_pixels > 0
+        np.testing.assert_array_equal(found[place]['confusion_matrix'], expected[place].counts)
