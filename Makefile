@@ -3,7 +3,7 @@ PYTHON ?= python3
 INSTALL = $(PYTHON) requirements/install.py
 DEV = .venv/bin
 
-.PHONY: help demo test fleet-test install lint bench vehicle clean
+.PHONY: help demo test test-large fleet-test install lint bench vehicle clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -20,6 +20,9 @@ install:  ## Make the full development environment in .venv (with PyTorch).
 test: install  ## Run the tests: the core first, then everything over real DDS.
 	@$(DEV)/python -m pytest -q -n auto --dist loadfile test/core test/training
 	@$(DEV)/python -m pytest -q test/ros test/packaging
+
+test-large: install  ## Run the tests that take minutes or gigabytes.
+	@$(DEV)/python -m pytest -q -m large test
 
 fleet-test: install  ## Test evaluation on a cluster, too: kill one of its nodes in the middle.
 	@FLEET_TEST=1 $(DEV)/python -m pytest -q test/core/evaluation/test_fleet_cluster.py
