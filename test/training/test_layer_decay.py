@@ -1,10 +1,17 @@
 """Learning rates that fall from the head to the stem."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from offroad_seg_core.config import load_config
 from offroad_seg_core.models import create_model
+from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.optim import OptimizerConfig, build_optimizer
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / 'config' / 'train' / 'goose64_mask2former_flashinternimage_l.yaml'
 
 
 def rates_of(model, **options):
@@ -65,6 +72,18 @@ def test_queries_learn_like_the_head_or_as_upstream(mask2former):
     assert {theirs[name] for name in slow} == {theirs['backbone.patch_embed.conv1.bias']}
     changed = {name for name in ours if ours[name] != theirs[name]}
     assert changed == {name for name in ours if name.startswith(type(mask2former).query_weights)}
+
+
+@pytest.mark.parametrize(('flag', 'expected'), [('true', 0.94**38), ('false', 1.0)])
+def test_the_recipe_says_how_queries_learn(flag, expected):
+    overrides = [f'optimizer.queries_as_stem={flag}']
+    config = load_config(TrainConfig, RECIPE, overrides)
+    with torch.device('meta'):
+        model = create_model(config.model.name, 64, **config.model.options)
+    weight = model.head.class_predictor.weight
+    groups = build_optimizer(model, config.optimizer).param_groups
+    (rate,) = (g['lr'] for g in groups if any(p is weight for p in g['params']))
+    assert rate == pytest.approx(5e-5 * expected)
 
 
 def test_a_vision_transformer():

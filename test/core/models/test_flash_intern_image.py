@@ -185,6 +185,20 @@ class TestPublishedWeights:
         with pytest.raises(WeightsError, match=expected):
             load_encoder_weights(model, str(path))
 
+    def test_other_families_are_refused(self, tmp_path, model, state):
+        path = tmp_path / 'internimage.pth'
+        # InternImage is the same around its operator, DCNv3, whose layers have other names.
+        older = {
+            name.replace('offset_mask', 'offset').replace('value_proj', 'input_proj'): value
+            for name, value in state.items()
+        }
+        torch.save({'model': older}, path)
+        with pytest.raises(WeightsError, match=r'only 265 of 385 .*; give a file of this'):
+            load_encoder_weights(model, str(path))
+        torch.save({'conv1.weight': torch.zeros(64, 3, 7, 7)}, path)
+        with pytest.raises(WeightsError, match=r'only 0 of 385 .* such as conv1\.weight'):
+            load_encoder_weights(model, str(path))
+
     def test_a_cut_off_file(self, tmp_path, model):
         path = tmp_path / 'cut.pth'
         torch.save({'model': {'head.weight': torch.zeros(100)}}, path)
