@@ -6,18 +6,20 @@ From a 1920x1200 picture to its label map at network size, the shipped bundle, e
 way runs for the same time, in turn, round after round.
 
 one camera       every frame by an engine that has all cores: what one camera gets at best
-interleaved      the cameras' frames in turn by that engine, as the node does it
+interleaved      the cameras' frames in turn by that engine
 batched          both frames as one batch by that engine
 a thread each    two threads share that engine: one prepares and decodes while the other infers
-a stream a core  two threads, each with an engine of its own that has half of the cores
+a stream a core  two threads run the engine at the same time, each with half of the cores
+
+The node does the last or interleaves, whichever gave more frames at its first start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-import os
 import statistics
 import threading
 import time
@@ -29,8 +31,10 @@ from report import ROOT, arguments, finish
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.decode import Decoder
 from offroad_seg_core.inference.engines import (
+    ENGINES,
     Engine,
     EngineOutput,
+    EngineSettings,
     LabelEngine,
     create_engine,
     warm_up,
@@ -112,12 +116,11 @@ def frames_per_second(works: list[Callable[[], int]], duration_s: float) -> floa
 def ways(bundle: Bundle, cameras: list[Camera]) -> dict[str, list[Callable[[], int]]]:
     """Return what the threads of each way do."""
     whole = create_engine(bundle)
-    name, precision = whole.info.name, whole.info.precision
-    half = max(1, len(os.sched_getaffinity(0)) // len(cameras))
-    halves = [create_engine(bundle, name, precision, half) for _ in cameras]
-    warm_up(whole, bundle.manifest.input.size)
+    settings = EngineSettings(whole.info.precision, num_streams=len(cameras))
+    streams = ENGINES[whole.info.name](bundle, settings)
+    for engine in (whole, streams):
+        warm_up(engine, bundle.manifest.input.size)
     shared = threading.Lock()
-    own = [threading.Lock() for _ in cameras]
 
     def one() -> int:
         cameras[0].segment(whole, shared)
@@ -144,7 +147,7 @@ def ways(bundle: Bundle, cameras: list[Camera]) -> dict[str, list[Callable[[], i
         'interleaved': [in_turn],
         'batched': [both],
         'a thread each': [alone(camera, whole, shared) for camera in cameras],
-        'a stream a core': [alone(*parts) for parts in zip(cameras, halves, own, strict=True)],
+        'a stream a core': [alone(camera, streams, nullcontext()) for camera in cameras],
     }
 
 
