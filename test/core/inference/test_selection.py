@@ -10,12 +10,14 @@ import pytest
 
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines import (
+    ENGINES,
     Engine,
     EngineInfo,
     EngineOutput,
     EngineSettings,
     EngineUnavailableError,
     choices,
+    create_engine,
     selection,
 )
 from offroad_seg_core.inference.engines.selection import fastest
@@ -183,6 +185,23 @@ def test_int8_takes_part_where_its_accuracy_was_checked(bundle, settings, is_che
     factory = Factory('openvino', lambda s: 0.001 if s.precision == 'int8' else 0.04)
     engine = fastest({'openvino': factory}, replace(bundle, manifest=manifest), settings)
     assert engine.info.precision == ('int8' if is_checked else 'fp32')
+
+
+@pytest.mark.parametrize(
+    ('is_checked', 'precision', 'expected'),
+    [(True, 'auto', 'int8'), (False, 'auto', 'fp32'), (True, 'fp32', 'fp32')],
+)
+def test_so_it_does_for_an_engine_that_is_named(
+    bundle, monkeypatch, tmp_path, is_checked, precision, expected
+):
+    int8 = ModelFile(precision='int8', file='model.onnx', is_checked=is_checked)
+    manifest = bundle.manifest.model_copy(update={'models': (*bundle.manifest.models, int8)})
+    factory = Factory('openvino', lambda s: 0.001 if s.precision == 'int8' else 0.04)
+    monkeypatch.setitem(ENGINES, 'openvino', factory)
+    monkeypatch.setitem(ENGINES, 'onnxruntime', refuse)
+    bundle = replace(bundle, manifest=manifest)
+    engine = create_engine(bundle, 'openvino', precision, cache_folder=tmp_path)
+    assert engine.info.precision == expected
 
 
 def test_no_time_is_left_for_a_second_candidate(bundle, settings, monkeypatch):
