@@ -3,22 +3,26 @@
 An output pixel of a group is a weighted sum of 36 rows of D channels: 9 taps with 4 bilinear
 corners each. ``embedding_bag`` computes exactly that, in one pass and without the nine sampled
 copies of the feature map that ``grid_sample`` leaves. It runs over strips of rows, so that
-coordinates and weights of one strip exist at a time; the backward pass computes them again.
+coordinates and weights of one strip exist at a time. The backward pass does use ``grid_sample``,
+whose gradient adds to the value faster than any scatter of rows, on some groups and rows at a
+time: it samples the taps again, and a few MiB of them exist at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-import warnings
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Corners of a strip. On a processor they stay near its cache; a GPU wants few and large calls.
-_STRIP_CORNERS = {'cpu': 1 << 18}
+# Corners of a strip forward, sampled numbers of one backward. On a processor they stay near its
+# cache; a GPU wants few and large calls.
+_STRIP_CORNERS = {'cpu': 1 << 17}
 _STRIP_CORNERS_ELSEWHERE = 1 << 22
+_STRIP_SAMPLES = {'cpu': 1 << 20}
+_STRIP_SAMPLES_ELSEWHERE = 1 << 26
 _BORDER = 2  # px of zeros around the value: all corners of a sample that is outside lie there
 
 
@@ -79,17 +83,11 @@ class _Strip:
         index: Table row of each corner, ``(B, 4 * K)`` int: upper left ones, upper right, lower
             left, lower right.
         coefficient: Tap weight times bilinear weight, like ``index``.
-        weight: Tap weights, ``(B, K)``.
-        right: Share of the right corners, ``(B, K)`` in [0, 1).
-        lower: Share of the lower corners.
     """
 
     rows: slice
     index: Tensor
     coefficient: Tensor
-    weight: Tensor
-    right: Tensor
-    lower: Tensor
 
 
 def forward(value: Tensor, offset_mask: Tensor, sampling: Sampling) -> Tensor:
@@ -109,28 +107,105 @@ def backward(
     grad_output: Tensor, value: Tensor, offset_mask: Tensor, sampling: Sampling
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of the value and of ``offset_mask``, in their types."""
-    table = _table(value, sampling.groups)
-    grad_table = torch.zeros_like(table)
+    exact = _exact(value)
+    groups, depth = sampling.groups, value.shape[3] // sampling.groups
+    grad_value = torch.empty_like(value, memory_format=torch.contiguous_format)
     grad_offset_mask = torch.zeros_like(offset_mask, memory_format=torch.contiguous_format)
-    offset_rows = grad_offset_mask.flatten(0, 1)[..., : sampling.num_offsets]
-    grad_rows = grad_output.flatten(0, 1)
-    for strip in _strips(value, offset_mask, table.dtype, sampling):
-        grad = grad_rows[strip.rows].to(table.dtype).reshape(-1, table.shape[1])
-        parts = (tensor.chunk(4) for tensor in (strip.index, strip.coefficient, grad))
-        for index, coefficient, gradient in zip(*parts, strict=True):
-            products = coefficient.unsqueeze(2) * gradient.unsqueeze(1)
-            grad_table.index_put_((index,), products, accumulate=True)
-        grad_taps = _grad_taps(_dot_products(grad, table, strip.index), strip, sampling)
-        offset_rows[strip.rows] = grad_taps.view(-1, *offset_rows.shape[1:]).to(offset_mask.dtype)
-    height, width = (side + 2 * _BORDER for side in value.shape[1:3])
-    inner = slice(_BORDER, -_BORDER)
-    grad_value = grad_table.view(-1, height, width, value.shape[3])[:, inner, inner]
-    return grad_value.to(value.dtype).contiguous(), grad_offset_mask
+    values, grad_values, grads = (
+        tensor.unflatten(3, (groups, depth)) for tensor in (value, grad_value, grad_output)
+    )
+    numbers, grad_numbers = (
+        tensor[..., : sampling.num_offsets].unflatten(3, (groups, -1))
+        for tensor in (offset_mask, grad_offset_mask)
+    )
+    out_height, out_width = offset_mask.shape[1:3]
+    num_parallel, num_rows = _backward_strip(value, out_height, out_width, sampling)
+    for image in range(len(value)):
+        for first in range(0, groups, num_parallel):
+            part = slice(first, first + num_parallel)
+            planes = values[image, :, :, part].permute(2, 3, 0, 1).to(exact).contiguous()
+            grad_planes = torch.zeros_like(planes)
+            for top in range(0, out_height, num_rows):
+                place = image, slice(top, top + num_rows), slice(None), part
+                grad_planes += _backward_of_strip(
+                    planes, top, numbers[place], grads[place], grad_numbers[place], sampling
+                )
+            grad_values[image, :, :, part] = grad_planes.permute(2, 3, 0, 1)
+    return grad_value, grad_offset_mask
+
+
+def _exact(value: Tensor) -> torch.dtype:
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def _backward_strip(
+    value: Tensor, out_height: int, out_width: int, sampling: Sampling
+) -> tuple[int, int]:
+    """Return how many groups and output rows one step of the backward pass takes."""
+    budget = _STRIP_SAMPLES.get(value.device.type, _STRIP_SAMPLES_ELSEWHERE)
+    row = out_width * sampling.num_taps * value.shape[3] // sampling.groups
+    # ``grid_sample`` gives each thread groups of its own.
+    num_parallel = max(budget // (out_height * row), torch.get_num_threads())
+    num_parallel = min(num_parallel, sampling.groups)
+    return num_parallel, max(1, budget // (num_parallel * row))
+
+
+def _backward_of_strip(
+    planes: Tensor,
+    top: int,
+    numbers: Tensor,
+    grads: Tensor,
+    grad_numbers: Tensor,
+    sampling: Sampling,
+) -> Tensor:
+    """Return what some output rows add to the gradient of S groups, ``(S, D, H, W)``.
+
+    Args:
+        planes: Value of the groups, ``(S, D, H, W)``.
+        top: First of the rows.
+        numbers: Offsets and weights, ``(R, W_out, S, 3 * K)``.
+        grads: Gradient of the output, ``(R, W_out, S, D)``.
+        grad_numbers: Written: the gradient of ``numbers``.
+        sampling: Where the taps lie.
+    """
+    num_taps, exact = sampling.num_taps, planes.dtype
+    size = torch.tensor([planes.shape[3], planes.shape[2]], device=planes.device, dtype=exact)
+    offsets, weight = numbers.permute(2, 0, 1, 3).to(exact).split([2 * num_taps, num_taps], 3)
+    grid = offsets.unflatten(3, (num_taps, 2)) * sampling.offset_scale
+    grid += _origins(grid.shape[1:4], top, sampling, grid)
+    # What lies outside stays outside, and infinity becomes a number.
+    grid = grid.clamp_(min=-_BORDER).minimum(size + 1).mul_(2).add_(1).div_(size).sub_(1)
+    grid = grid.flatten(2, 3)
+    grad = grads.permute(2, 3, 0, 1).to(exact).contiguous().unsqueeze(4)
+    weighted = (grad * weight.unsqueeze(1)).flatten(3)
+    grad_planes, grad_grid = torch.ops.aten.grid_sampler_2d_backward(
+        weighted, planes, grid, 0, 0, False, [True, True]
+    )
+    del weighted
+    samples = functional.grid_sample(planes, grid, align_corners=False).unflatten(
+        3, (-1, num_taps)
+    )
+    grad_weight = samples.mul_(grad).sum(1)
+    grad_pairs = grad_grid.unflatten(2, (-1, num_taps)) * (2 * sampling.offset_scale / size)
+    grad_numbers[..., : 2 * num_taps] = grad_pairs.flatten(3).permute(1, 2, 0, 3)
+    grad_numbers[..., 2 * num_taps :] = grad_weight.permute(1, 2, 0, 3)
+    return grad_planes
+
+
+def _origins(shape: Sequence[int], top: int, sampling: Sampling, like: Tensor) -> Tensor:
+    """Return x and y of taps without offsets, ``(R, W_out, K, 2)`` px, from output row ``top``."""
+    tap_x, tap_y = sampling.taps(like.device, like.dtype)
+    rows, columns = (
+        torch.arange(side, device=like.device, dtype=like.dtype) for side in shape[:2]
+    )
+    x = columns.view(-1, 1) * sampling.stride + tap_x
+    y = (rows.view(-1, 1, 1) + top) * sampling.stride + tap_y
+    return torch.stack(torch.broadcast_tensors(x, y), 3)
 
 
 def _table(value: Tensor, groups: int) -> Tensor:
     """Return the value inside its border, a row for each pixel and group, in 32 bits or more."""
-    exact = value if value.dtype == torch.float64 else value.float()
+    exact = value.to(_exact(value))
     return functional.pad(exact, (0, 0, *(_BORDER,) * 4)).view(-1, value.shape[3] // groups)
 
 
@@ -193,29 +268,4 @@ def _strip(
         rows,
         torch.stack(places, 3).view(-1, count),
         torch.stack(corners, 3).view(-1, count),
-        *(tensor.flatten(0, 2) for tensor in (weight, right, lower)),
     )
-
-
-def _dot_products(grad: Tensor, table: Tensor, index: Tensor) -> Tensor:
-    """Return the product of each output's gradient with the corners it read, ``(B, 4, K)``."""
-    count = index.shape[1]
-    ends = torch.arange(0, index.numel() + 1, count, device=index.device, dtype=index.dtype)
-    wanted = torch.ones(index.numel(), device=index.device, dtype=grad.dtype)
-    with warnings.catch_warnings():  # CSR is in beta, says the first one of every process
-        warnings.filterwarnings('ignore', message='Sparse')
-        corners = torch.sparse_csr_tensor(ends, index.flatten(), wanted, (len(index), len(table)))
-        products = torch.sparse.sampled_addmm(corners, grad, table.t(), beta=0.0)
-    return products.values().view(-1, 4, count // 4)
-
-
-def _grad_taps(products: Tensor, strip: _Strip, sampling: Sampling) -> Tensor:
-    """Return the gradients of offsets and weights in their order, ``(B, 3 * K)``."""
-    top_left, top_right, bottom_left, bottom_right = products.unbind(1)
-    across_top, across_bottom = top_right - top_left, bottom_right - bottom_left
-    top = top_left + strip.right * across_top
-    down = bottom_left + strip.right * across_bottom - top
-    across = across_top + strip.lower * (across_bottom - across_top)
-    scaled = strip.weight * sampling.offset_scale
-    offsets = torch.stack([scaled * across, scaled * down], 2).flatten(1)
-    return torch.cat([offsets, top + strip.lower * down], 1)

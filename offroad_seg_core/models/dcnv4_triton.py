@@ -140,6 +140,25 @@ def _add(image, x, y, height, width, channels, is_valid, lane, is_lane, share, g
 
 
 @triton.jit
+def _scatter(
+    image, x, y, height, width, channels, is_valid, lane, is_lane,
+    weight, right, lower, gradient,
+):  # fmt: skip
+    """Add a tap's shares of the gradient to its four corners."""
+    at_bottom = weight * lower
+    at_top = weight - at_bottom
+    top_right, bottom_right = at_top * right, at_bottom * right
+    _add(image, x, y, height, width, channels, is_valid, lane, is_lane,
+         at_top - top_right, gradient)  # fmt: skip
+    _add(image, x + 1, y, height, width, channels, is_valid, lane, is_lane,
+         top_right, gradient)  # fmt: skip
+    _add(image, x, y + 1, height, width, channels, is_valid, lane, is_lane,
+         at_bottom - bottom_right, gradient)  # fmt: skip
+    _add(image, x + 1, y + 1, height, width, channels, is_valid, lane, is_lane,
+         bottom_right, gradient)  # fmt: skip
+
+
+@triton.jit
 def _forward_kernel(
     value, offset_mask, output,
     batch, height, width, channels, out_height, out_width, row_length,
@@ -202,9 +221,6 @@ def _backward_kernel(
             numbers, is_valid, row, column, height, width,
             index, stride, middle, reach, scale, remove_center,
         )  # fmt: skip
-        at_bottom = weight * lower
-        at_top = weight - at_bottom
-        top_right, bottom_right = at_top * right, at_bottom * right
         # The products of the gradient with the four corners are all that the numbers need.
         upper_left = _product(
             values, x, y, height, width, channels, is_valid, lane, is_lane, gradient
@@ -224,11 +240,5 @@ def _backward_kernel(
         tl.store(grad_numbers + 2 * index, weight * scale * across, mask=is_valid)
         tl.store(grad_numbers + (2 * index + 1), weight * scale * down, mask=is_valid)
         tl.store(grad_numbers + (2 * num_taps + index), upper + lower * down, mask=is_valid)
-        _add(grad_values, x, y, height, width, channels, is_valid, lane, is_lane,
-             at_top - top_right, gradient)  # fmt: skip
-        _add(grad_values, x + 1, y, height, width, channels, is_valid, lane, is_lane,
-             top_right, gradient)  # fmt: skip
-        _add(grad_values, x, y + 1, height, width, channels, is_valid, lane, is_lane,
-             at_bottom - bottom_right, gradient)  # fmt: skip
-        _add(grad_values, x + 1, y + 1, height, width, channels, is_valid, lane, is_lane,
-             bottom_right, gradient)  # fmt: skip
+        _scatter(grad_values, x, y, height, width, channels, is_valid, lane, is_lane,
+                 weight, right, lower, gradient)  # fmt: skip
