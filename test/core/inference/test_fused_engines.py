@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip('onnx')
 pytest.importorskip('torch')
 
-from offroad_seg_core.inference import segmenter
+from offroad_seg_core.inference import head_choice, segmenter
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines import (
     EngineError,
@@ -138,3 +138,34 @@ def test_coarse_labels_are_right_inside_of_regions(plain, fused):
     inside = (slice(31, None, 64), slice(31, None, 64))
     label_map, expected = (s.segment(blocks(2)).label_map[inside] for s in (ours, reference))
     np.testing.assert_array_equal(label_map, expected)
+
+
+@pytest.mark.parametrize('labels_are_faster', [True, False])
+def test_what_is_faster_is_measured_once(exact, tmp_path, monkeypatch, labels_are_faster):
+    measured, ran = [], []
+    monkeypatch.setattr(
+        head_choice, '_measure', lambda *_: measured.append(1) or labels_are_faster
+    )
+    engine = create_engine(exact, 'onnxruntime', 'fp32', 1)
+    first, second = (Segmenter(exact, engine, cache_folder=tmp_path) for _ in range(2))
+    assert len(measured) == 1
+    image = blocks()
+    for name in ('run', 'run_labels'):
+        monkeypatch.setattr(engine, name, recorded(getattr(engine, name), name, ran))
+    for made in (first, second):
+        made.segment(image)
+    assert ran == ['run_labels' if labels_are_faster else 'run'] * 2
+
+
+def recorded(function, name, calls):
+    return lambda *arguments: calls.append(name) or function(*arguments)
+
+
+def test_logits_are_warm_after_a_start_that_remembers_them(exact, tmp_path, monkeypatch):
+    monkeypatch.setattr(head_choice, '_measure', lambda *_: False)
+    engine, ran = create_engine(exact, 'onnxruntime', 'fp32', 1), []
+    monkeypatch.setattr(engine, 'run', recorded(engine.run, 'run', ran))
+    Segmenter(exact, engine, cache_folder=tmp_path)
+    assert ran == []  # measuring did it, which is simulated here
+    Segmenter(exact, engine, cache_folder=tmp_path)
+    assert ran == ['run']
