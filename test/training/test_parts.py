@@ -39,7 +39,7 @@ class TestShippedConfigs:
     def test_a_smoke_run_replaces_options_and_changes_no_earlier_hash(self):
         source = {
             'name': 'x',
-            'dataset': {'kind': 'falcon', 'root': 'x'},
+            'dataset': {'kind': 'folder', 'root': 'x'},
             'model': {'name': 'fpn', 'options': {'encoder': 'resnet101', 'decoder_dropout': 0.5}},
             'optimizer': {'max_steps': 1},
         }
