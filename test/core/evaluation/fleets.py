@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 import os
+from pathlib import Path
 import pickle
+import socket
 import time
 
 import psutil
@@ -23,6 +25,8 @@ NODE = {
     'object_store_memory': 100 << 20,
     'node_ip_address': '127.0.0.1',
     'include_dashboard': False,
+    'include_log_monitor': False,
+    'no_monitor': True,
 }
 _PATIENCE_S = 600
 
@@ -80,20 +84,46 @@ def said(drives, folder):
 @contextmanager
 def two_nodes(patch) -> Iterator:
     """Start a cluster of two nodes of one core, which nothing outside this machine reaches."""
-    # Read when Ray is imported: an address 127.0.0.1 is meant as it stands.
-    patch.setenv('RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER', '0')
     patch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    patch.setenv('RAY_agent_register_timeout_ms', str(_PATIENCE_S * 1000))
     patch.setenv('RAY_health_check_timeout_ms', '60000')
     patch.setenv('RAY_worker_register_timeout_seconds', str(_PATIENCE_S))
     # Workers import this package from where it is imported here.
     patch.setenv('PYTHONPATH', os.getcwd())
+    from ray._private import ray_constants, services
     from ray.cluster_utils import Cluster
 
-    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=NODE))
+    # An address 127.0.0.1 is meant as it stands, not as this machine's own in a network.
+    patch.setattr(ray_constants, 'ENABLE_RAY_CLUSTER', False)
+    patch.setattr(services, 'start_raylet', _with_known_ports(services.start_raylet))
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=_node()))
     try:
-        yield cluster, _patiently(lambda: cluster.add_node(**NODE))
+        yield cluster, _patiently(lambda: cluster.add_node(**_node()))
     finally:
         cluster.shutdown()
+
+
+def _node():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return {**NODE, 'runtime_env_agent_port': free.getsockname()[1]}
+
+
+def _with_known_ports(start_raylet):
+    """Return a function that tells a node the ports of its agents before they are up.
+
+    It would wait for them for 15 s and end then, which is not enough on a busy machine.
+    """
+
+    def start(*given, **options):
+        node_id, session = given[2], Path(given[11])
+        unused = ('metrics_agent_port', 'metrics_export_port', 'dashboard_agent_listen_port')
+        known = {'runtime_env_agent_port': options['runtime_env_agent_port']}
+        for name, port in {**dict.fromkeys(unused, -1), **known}.items():
+            (session / f'{name}_{node_id}').write_text(str(port))
+        return start_raylet(*given, **options)
+
+    return start
 
 
 def _patiently(start):
