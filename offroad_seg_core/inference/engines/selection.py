@@ -29,6 +29,8 @@ _CLEARLY_FASTER = 0.95
 """Of the time with the engine's own number of threads: less is noise."""
 _CLEARLY_MORE = 1.1
 """Times the frames per second of one caller: a camera that is alone waits longer in a stream."""
+_ROUNDS = 2
+"""In turn, so that a busy moment hits both."""
 _GPU_ENGINES = ('tensorrt', 'tensorrt_rtx', 'onnxruntime_cuda', 'torch')
 CPU_ENGINES = ('openvino', 'onnxruntime')
 
@@ -187,12 +189,13 @@ class _Trials:
     ) -> None:
         """Time the best engine in streams; they take its place if all of them together do more."""
         assert self.best is not None
-        engine = make(self._bundle, settings)
-        per_s, alone_per_s = 0.0, 1e3 / self.best.duration_ms
-        if engine.info.num_streams > 1:  # not every engine can
-            per_s = frames_per_second(engine, self._bundle.manifest.input.size)
-            self._lines.append(f'{engine.info} {per_s:.0f} frames/s, alone {alone_per_s:.0f}')
-        if per_s < _CLEARLY_MORE * alone_per_s:
+        engine, size = make(self._bundle, settings), self._bundle.manifest.input.size
+        per_s = alone_per_s = 0.0
+        for _ in range(_ROUNDS if engine.info.num_streams > 1 else 0):  # not every engine can
+            alone_per_s = max(alone_per_s, frames_per_second(self.best.engine, size))
+            per_s = max(per_s, frames_per_second(engine, size))
+        self._lines.append(f'{engine.info} {per_s:.1f} frames/s, alone {alone_per_s:.1f}')
+        if per_s <= _CLEARLY_MORE * alone_per_s:
             engine.close()
             return
         self.best.engine.close()
