@@ -151,7 +151,8 @@ def test_what_cannot_be_captured_is_enqueued(machine, bundle, caplog):
 
 
 def test_threads_run_at_the_same_time_and_get_their_own_results(machine, bundle):
-    engine = machine.engine(bundle, precision='fp32')
+    engine = machine.engine(bundle, precision='fp32', num_streams=2)
+    assert engine.info.num_streams == 2
     both_in = threading.Barrier(2, timeout=60)
     images = [pictures(1), pictures(2)[1:]]
     expected = [reference(bundle, image) for image in images]
