@@ -78,7 +78,7 @@ def main() -> None:
     """Measure both ways on the same bags."""
     options = arguments(__doc__)
     keep_freed_memory()
-    num_bags, num_frames = (2, 512) if options.quick else (4, 4096)
+    num_bags, num_frames = (4, 64) if options.quick else (8, 2048)
     predictor = SegmenterPredictor(Segmenter.open(ROOT / 'models' / 'demo_desert'))
     home = Path(tempfile.mkdtemp())
     try:

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -144,16 +146,27 @@ def test_a_node_that_is_killed_costs_nothing(drives, fleets, predictor, cluster,
 
 
 @ON_DEMAND
-def test_the_command_on_all_cores_of_this_machine(drives, fleets, palette_bundle, tmp_path):
-    place = drives.write_drive(tmp_path / 'drive', num_frames=20)
+def test_the_command_is_interrupted_and_goes_on(drives, fleets, palette_bundle, tmp_path):
+    place = drives.write_drive(tmp_path / 'drive', ('front',), 600, (32, 48))
     given = [place, place.as_uri(), '--bundle', palette_bundle, '--engine', 'onnxruntime']
     options = ['--output', tmp_path / 'result', '--labels', 'none', '--ray']
-    ended = subprocess.run(
-        [sys.executable, '-m', 'offroad_seg_ros.evaluate_bag', *map(str, (*given, *options))],
-        capture_output=True, text=True, timeout=800,
-    )  # fmt: skip
+    command = [sys.executable, '-m', 'offroad_seg_ros.evaluate_bag', *map(str, given + options)]
+    chunks = tmp_path / 'result.unfinished' / 'chunks'
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(chunks.glob('[0-9a-f]*.zip')):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=300)[1]
+        assert process.returncode == 130, told
+    assert 'stopped; what is complete is kept' in told
+    psutil.wait_procs(fleets.processes(), timeout=60)
+    assert not fleets.processes()
+
+    kept = {path.name for path in chunks.iterdir()}
+    assert 1 <= len(kept) < 4
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert ended.returncode == 0, ended.stderr
-    assert '80 of 80 frames labelled by palette' in ended.stdout
+    assert '1200 of 1200 frames labelled by palette' in ended.stdout
     assert 'chunk' in ended.stderr
     psutil.wait_procs(fleets.processes(), timeout=60)
     assert not fleets.processes()
