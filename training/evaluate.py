@@ -21,7 +21,6 @@ from offroad_seg_core.evaluation.predictions import CheckpointPredictor, validat
 from offroad_seg_core.evaluation.predictors import Predictor, SegmenterPredictor
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
 from offroad_seg_core.inference.segmenter import Segmenter, SegmenterOptions
-from offroad_seg_core.inference.tta import TTA_VIEWS
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.meter import MeterConfig
 from offroad_seg_core.training.checkpoint import load_checkpoint
@@ -38,19 +37,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add('--split', choices=('train', 'validation'), default='validation')
     add('--engine', default='auto', help='of a bundle')
     add('--precision', default='auto', help='of a bundle')
-    add('--tta', choices=tuple(TTA_VIEWS), default='off', help='of a bundle')
     add('--max-frames', type=int, default=0, help='evenly spaced, as validations are; 0: all')
     add('--reference', metavar='BUNDLE', help='compare with this model, not truth')
+    command.add_pass_options(parser)
     command.add_output_options(parser)
     add('overrides', nargs='*', help='key=value of the data set, such as root=/data/falcon')
     return parser.parse_intermixed_args(arguments)
 
 
 def open_predictor(options: argparse.Namespace) -> Predictor:
+    passes = command.chosen_passes(options)
     if options.checkpoint:
-        return CheckpointPredictor(load_checkpoint(options.checkpoint))
+        return CheckpointPredictor(load_checkpoint(options.checkpoint), passes)
     engine, precision = command.recorded_engine(options.output, options.engine, options.precision)
-    chosen = SegmenterOptions(tta=options.tta)
+    chosen = SegmenterOptions(tta=passes.tta, sliding_window=passes.sliding_window)
     return SegmenterPredictor(Segmenter.open(options.bundle, engine, precision, options=chosen))
 
 

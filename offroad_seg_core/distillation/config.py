@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from offroad_seg_core.config import STRICT
 from offroad_seg_core.distillation.losses import DistillationTerm
+from offroad_seg_core.inference.sliding_window import SlidingWindow
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,6 +24,7 @@ class TeacherConfig:
         mapping: From its classes to the student's, see ``find_mapping``; the probabilities of
             classes that become one are added up.
         tta: Views that its answer is the mean of, see ``TTA_VIEWS``.
+        sliding_window: Cut each view into windows; null shows it whole.
     """
 
     path: Path
@@ -30,6 +32,7 @@ class TeacherConfig:
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     mapping: str | None = None
     tta: Literal['off', 'flip', 'flip_scales'] = 'off'
+    sliding_window: SlidingWindow | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from offroad_seg_core.config import dump_config
 from offroad_seg_core.datasets.label_source import find_mapping
 from offroad_seg_core.datasets.masks import DatasetError
 from offroad_seg_core.distillation.config import TeacherConfig
@@ -19,6 +20,7 @@ from offroad_seg_core.distillation.networks import open_network
 from offroad_seg_core.distillation.soft_labels import ClassSet
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.inference.preprocess import Geometry, Preprocessor
+from offroad_seg_core.inference.sliding_window import WindowRunner
 from offroad_seg_core.inference.tta import ViewRunner
 from offroad_seg_core.taxonomy import Taxonomy, TaxonomyError
 from offroad_seg_core.training.validation import upsample
@@ -35,6 +37,7 @@ class Teacher:
 
     Raises:
         DatasetError, TaxonomyError: Its classes are others, and no mapping leads to the student's.
+        ValueError: The windows do not fit the network.
         CheckpointError, BundleError: See ``open_network``.
     """
 
@@ -51,8 +54,12 @@ class Teacher:
         self.goals = goals.astype(int)
         # Rows add up what classes of the teacher become one; those that are ignored are in none.
         self._sums = (np.arange(taxonomy.num_classes)[:, None] == goals).astype(np.float32)
-        self._views = ViewRunner(self._cooled_logits, self.network.spec.stride)
-        self._preprocessor = Preprocessor(self.network.spec)
+        self._spec, self._logits = self.network.spec, self.network.logits
+        if config.sliding_window is not None:
+            self._logits = WindowRunner(self._logits, config.sliding_window, self._spec)
+            self._spec = config.sliding_window.spec_of(self._spec)
+        self._views = ViewRunner(self._cooled_logits, self._spec.stride)
+        self._preprocessor = Preprocessor(self._spec)
 
     @property
     def known(self) -> np.ndarray:
@@ -68,8 +75,7 @@ class Teacher:
             image: ``(H, W, 3)`` uint8 RGB.
             size: (height, width) of the result, all of which shows the frame.
         """
-        spec = self.network.spec
-        geometry = Geometry.fit(image.shape[:2], 0, spec)
+        geometry = Geometry.fit(image.shape[:2], 0, self._spec)
         batch = self._preprocessor.prepare(image, 'rgb', geometry)
         logits, _ = self._views(batch, self.config.tta, math.inf)
         full = upsample(torch.from_numpy(logits).unsqueeze(0), geometry.network_size)
@@ -79,15 +85,17 @@ class Teacher:
         return np.tensordot(self._sums, resized[0].numpy(), axes=1)
 
     def _cooled_logits(self, images: np.ndarray) -> np.ndarray:
-        return self.network.logits(images) / self.config.temperature
+        return self._logits(images) / self.config.temperature
 
     def identity(self) -> dict[str, Any]:
         """Return what its answers depend on."""
+        sliding = self.config.sliding_window
         return {
             'sha256': self.network.sha256,
             'weight': self.config.weight,
             'temperature': self.config.temperature,
             'tta': self.config.tta,
+            'sliding_window': sliding and dump_config(sliding),
             'class_ids': self.goals.tolist(),
         }
 

@@ -23,6 +23,9 @@ from offroad_seg_core.evaluation.outputs.sink import Sink
 from offroad_seg_core.evaluation.parts import read_identity
 from offroad_seg_core.evaluation.result import read_summary
 from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.inference.pipeline import Passes
+from offroad_seg_core.inference.sliding_window import parse_sliding_window
+from offroad_seg_core.inference.tta import TTA_VIEWS
 from offroad_seg_core.label_names import label_names_json
 from offroad_seg_core.legend import legend_entries
 from offroad_seg_core.mining.signals import FrameSignals
@@ -112,6 +115,19 @@ def chosen_outputs(
     if given.export_hard:
         sinks.append(FrameSignals())
     return tuple(sinks)
+
+
+def add_pass_options(parser: argparse.ArgumentParser) -> None:
+    """Add how often the network sees each frame."""
+    add = parser.add_argument
+    add('--tta', choices=tuple(TTA_VIEWS), default='off', help='views of each frame')
+    window = 'cut each view, such as "{window: [896, 896], stride: [384, 384]}"; "{}" for defaults'
+    add('--sliding-window', default='', metavar='YAML', help=window)
+
+
+def chosen_passes(options: argparse.Namespace) -> Passes:
+    """Return what was chosen by add_pass_options; ConfigError for a window that is none."""
+    return Passes(options.tta, parse_sliding_window(options.sliding_window))
 
 
 def recorded_engine(output: Path, engine: str, precision: str) -> tuple[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+import math
 import time
 from typing import Any
 
@@ -19,8 +20,11 @@ from offroad_seg_core.evaluation.frame_scores import FrameScores
 from offroad_seg_core.evaluation.predictors import Prediction
 from offroad_seg_core.evaluation.sources.frame import Frame
 from offroad_seg_core.inference.manifest import InputSpec
+from offroad_seg_core.inference.pipeline import ONE_PASS, Passes
 from offroad_seg_core.inference.preprocess import Geometry, Preprocessor
 from offroad_seg_core.inference.result import Timings
+from offroad_seg_core.inference.sliding_window import WindowRunner
+from offroad_seg_core.inference.tta import ViewRunner
 from offroad_seg_core.provenance import computes_bf16
 from offroad_seg_core.training.checkpoint import Checkpoint, CheckpointError
 from offroad_seg_core.training.validation import full_logits
@@ -36,11 +40,13 @@ class PredictionOptions:
         dataset: Whose validation frames; None for the run's own.
         max_frames: Bound of the frames, evenly spaced; 0 takes those of the run's validations.
         progress: Show a bar on a terminal.
+        passes: How often the network sees each frame.
     """
 
     dataset: DatasetConfig | None = None
     max_frames: int = 0
     progress: bool = True
+    passes: Passes = ONE_PASS
 
 
 def score_checkpoint(checkpoint: Checkpoint, options: PredictionOptions) -> FrameScores:
@@ -53,7 +59,7 @@ def score_checkpoint(checkpoint: Checkpoint, options: PredictionOptions) -> Fram
         DatasetError, TaxonomyError: The frames cannot be read, or are of other classes.
     """
     config = checkpoint.config
-    predictor = CheckpointPredictor(checkpoint)
+    predictor = CheckpointPredictor(checkpoint, options.passes)
     dataset = options.dataset or config.dataset
     frames = dataset.frames('validation', checkpoint.taxonomy)
     views = ValidationViews(frames, predictor.spec)
@@ -83,9 +89,11 @@ class CheckpointPredictor:
 
     Args:
         checkpoint: Of training/train.py.
+        passes: How often the network sees each frame.
 
     Raises:
         CheckpointError: The weights do not fit the network.
+        ValueError: The windows do not fit the network.
 
     Attributes:
         taxonomy: See Predictor, as the next one.
@@ -93,8 +101,8 @@ class CheckpointPredictor:
         spec: What the network sees.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, passes: Passes = ONE_PASS) -> None:
+        self._checkpoint, self._passes = checkpoint, passes
         config = checkpoint.config
         try:
             model = checkpoint.build()
@@ -105,15 +113,13 @@ class CheckpointPredictor:
             ) from error
         self.taxonomy = checkpoint.taxonomy
         self.cost_table = self.taxonomy.cost_table()
-        self.spec = InputSpec(
-            size=config.model.input_size,
-            resize=config.model.resize,
-            mean=config.model.mean,
-            std=config.model.std,
-            stride=model.input_multiple,  # type: ignore[arg-type]
-        )
+        spec = config.model.input_spec(model.input_multiple)  # type: ignore[arg-type]
+        self.spec = spec if passes.sliding_window is None else passes.sliding_window.spec_of(spec)
         self._preprocessor = Preprocessor(self.spec)
         self._logits = _Logits(model, self.spec, config.precision == 'bf16')
+        self._network: Callable[[Tensor], Tensor] = self._logits
+        if passes != ONE_PASS:
+            self._network = _Merged(self._logits, passes, spec)
 
     def predict(
         self, frame: Frame, image: CameraImage, maps: Mapping[str, np.ndarray]
@@ -136,7 +142,7 @@ class CheckpointPredictor:
     def predict_view(self, view: dict[str, Any]) -> Prediction:
         """Segment one view, see ValidationViews."""
         with torch.inference_mode():
-            logits = full_logits(self._logits, view)
+            logits = full_logits(self._network, view)
             label_map = logits.argmax(dim=1)[0].to(torch.uint8)
             confidence = logits.softmax(dim=1).amax(dim=1)[0]
         return Prediction(label_map.cpu().numpy(), confidence.cpu().numpy())
@@ -149,6 +155,7 @@ class CheckpointPredictor:
             'step': info['step'],
             'config': info['config_sha256'],
             'device': self._logits.device.type,
+            'passes': asdict(self._passes),
         }
 
     def description(self) -> dict[str, Any]:
@@ -157,12 +164,15 @@ class CheckpointPredictor:
         return {
             'model': f'{config.name}, step {self._checkpoint.info["step"]}',
             'engine': f'torch {torch.__version__} {config.precision}, as training validates',
-            'options': {'input_size': f'{self.spec.size[0]}x{self.spec.size[1]}'},
+            'options': {
+                'input_size': f'{self.spec.size[0]}x{self.spec.size[1]}',
+                **asdict(self._passes),
+            },
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process builds its own network, where its device is.
-        return CheckpointPredictor, (self._checkpoint,)
+        return CheckpointPredictor, (self._checkpoint, self._passes)
 
     def close(self) -> None:
         """Do nothing: PyTorch frees the model with this object."""
@@ -185,3 +195,21 @@ class _Logits:
         images = images.to(self.device).permute(0, 3, 1, 2).float()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._use_bf16):
             return self._model((images - self._mean) / self._std)
+
+
+class _Merged:
+    """Several passes in the place of one."""
+
+    def __init__(self, logits: _Logits, passes: Passes, spec: InputSpec) -> None:
+        self._logits, self._passes = logits, passes
+        run: Callable[[np.ndarray], np.ndarray] = self._run
+        if passes.sliding_window is not None:
+            run = WindowRunner(run, passes.sliding_window, spec)
+        self._views = ViewRunner(run, spec.stride)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        merged, _ = self._views(images.numpy(), self._passes.tta, math.inf)
+        return torch.from_numpy(merged).unsqueeze(0).to(self._logits.device)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        return self._logits(torch.from_numpy(images)).float().cpu().numpy()

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from offroad_seg_core.inference.sliding_window import SlidingWindow
 from offroad_seg_core.inference.tta import TTA_VIEWS
 from offroad_seg_core.lookup import lookup
 
@@ -29,6 +30,8 @@ class SegmenterOptions:
     """Class name → traversability cost for this robot."""
     output_size: Literal['camera', 'engine'] | tuple[int, int] = 'camera'
     """The camera's size, the size the network saw (no upsampling), or (height, width)."""
+    sliding_window: SlidingWindow | None = None
+    """Cut frames into windows; None shows them to the network whole."""
 
     def __post_init__(self) -> None:
         if self.tta not in TTA_VIEWS:
@@ -47,6 +50,11 @@ class SegmenterOptions:
             raise ValueError(
                 f'got output_size {self.output_size!r}, expected camera, engine or (height, width)'
             )
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether several passes are merged, for which labels will not do."""
+        return self.tta != 'off' or self.sliding_window is not None
 
 
 @dataclass(frozen=True)

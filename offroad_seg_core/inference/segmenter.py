@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offroad_seg_core.inference.bundle import Bundle, BundleError
-from offroad_seg_core.inference.decode import Decoder
 from offroad_seg_core.inference.engines import (
     Engine,
     EngineOutput,
@@ -22,11 +21,11 @@ from offroad_seg_core.inference.engines import (
 )
 from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.inference.head_choice import labels_are_faster
+from offroad_seg_core.inference.pipeline import Pipeline
 from offroad_seg_core.inference.preprocess import (
     CameraView,
     Geometry,
     ImageError,
-    Preprocessor,
     check_image,
     restore,
 )
@@ -73,12 +72,11 @@ class Segmenter:
         self.bundle = bundle
         self.engine = engine
         self._spec = bundle.manifest.input
-        self._preprocessor = Preprocessor(self._spec)
-        self._decoder = Decoder(self._spec.size)
+        self._options = SegmenterOptions()
+        self._pipeline = Pipeline.of(self._run_logits, self._spec, None)
         self._is_fused = bundle.manifest.outputs.kind == 'labels'
         self._label_engine = self._choose_head(engine, head, cache_folder)
         self._has_confidence = not self._is_fused or bundle.manifest.outputs.has_confidence
-        self._views = ViewRunner(self._run_logits, self._spec.stride)
         self._ego: dict[
             tuple[int, tuple[int, int]], tuple[NDArray[np.bool_], NDArray[np.bool_]]
         ] = {}
@@ -116,10 +114,12 @@ class Segmenter:
         classes = allowed_classes(self.bundle.taxonomy, absent)
         table = self.bundle.taxonomy.cost_table(options.cost_overrides)
         head = HeadInputs.of_classes(self.bundle.taxonomy.num_classes, classes)
-        if self._label_engine is not None and options.tta != 'off':
-            log.info('tta %s needs logits: the labels of the graph are not used', options.tta)
+        if self._label_engine is not None and options.needs_logits:
+            log.info('tta and windows need logits: the labels of the graph are not used')
+        if options.sliding_window != self._options.sliding_window:
+            self._pipeline = Pipeline.of(self._run_logits, self._spec, options.sliding_window)
         # One assignment, because another thread may be inside segment().
-        self._state = (options, classes, head, table)
+        self._state = (options, classes, head, table, self._pipeline)
         self._options = options
 
     def segment(
@@ -147,21 +147,22 @@ class Segmenter:
         """
         started = time.perf_counter()
         check_image(image, color_order)
-        options, classes, head, cost_table = self._state
-        self._warm_up_views(options.tta)
-        geometry = Geometry.fit(image.shape[:2], view.rotation_deg, self._spec)
-        images = self._preprocessor.prepare(image, color_order, geometry)
+        options, classes, head, cost_table, pipeline = self._state
+        self._warm_up_views(options)
+        geometry = Geometry.fit(image.shape[:2], view.rotation_deg, pipeline.spec)
+        images = pipeline.preprocessor.prepare(image, color_order, geometry)
         prepared = time.perf_counter()
         spent_ms = elapsed_ms + (prepared - started) * 1e3 + self._decode_ms
-        output, passes = self._run(images, head, options.tta, options.deadline_ms - spent_ms)
+        remaining_ms = options.deadline_ms - spent_ms
+        output, passes = self._run(images, head, options, remaining_ms, pipeline.views)
         inferred = time.perf_counter()
 
         size = _output_size(options.output_size, geometry)
-        labels = self._decoder.label_map(output, classes)
+        labels = pipeline.decoder.label_map(output, classes)
         label_map = restore(labels, geometry, size, cv2.INTER_NEAREST_EXACT, out)
         confidence = None
         if (want_confidence or options.confidence_threshold) and self._has_confidence:
-            sure = self._decoder.confidence_u8(output, classes)
+            sure = pipeline.decoder.confidence_u8(output, classes)
             confidence = restore(sure, geometry, size, cv2.INTER_LINEAR)
             _blank_unsure(label_map, confidence, options.confidence_threshold)
         if view.ego_mask is not None:
@@ -194,7 +195,9 @@ class Segmenter:
         if self._is_fused or not engine.info.gives_labels or head == 'logits':
             return None
         assert isinstance(engine, LabelEngine)  # by EngineInfo
-        if head == 'labels' or labels_are_faster(engine, self._decoder, self.bundle, cache_folder):
+        if head == 'labels' or labels_are_faster(
+            engine, self._pipeline.decoder, self.bundle, cache_folder
+        ):
             return engine
         return None
 
@@ -205,21 +208,27 @@ class Segmenter:
                 f'{self.bundle.path}: got confidence_threshold {options.confidence_threshold}, '
                 'but its labels come without confidence; fix: 0, or a bundle that outputs logits'
             )
-        if self._is_fused and (options.tta != 'off' or absent):
+        if self._is_fused and (options.needs_logits or absent):
             raise ValueError(
-                f'{self.bundle.path}: got tta {options.tta!r} and absent classes {list(absent)}, '
-                "which need logits, but it outputs labels; fix: tta 'off' and no absent classes, "
-                'or a bundle that outputs logits'
+                f'{self.bundle.path}: got tta {options.tta!r}, absent classes {list(absent)} and '
+                f'sliding_window {options.sliding_window}, which need logits, but it outputs '
+                "labels; fix: tta 'off', no absent classes and no window, or a bundle that "
+                'outputs logits'
             )
 
     def _run(
-        self, images: NDArray[np.uint8], head: HeadInputs, tta: str, remaining_ms: float
+        self,
+        images: NDArray[np.uint8],
+        head: HeadInputs,
+        options: SegmenterOptions,
+        remaining_ms: float,
+        views: ViewRunner,
     ) -> tuple[EngineOutput, int]:
         if self._is_fused:
             return self.engine.run(images), 1
-        if self._label_engine is not None and tta == 'off':
+        if self._label_engine is not None and not options.needs_logits:
             return self._label_engine.run_labels(images, head), 1
-        logits, passes = self._views(images, tta, remaining_ms)
+        logits, passes = views(images, options.tta, remaining_ms)
         return EngineOutput(logits[np.newaxis]), passes
 
     def _run_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -232,9 +241,10 @@ class Segmenter:
             )
         return logits
 
-    def _warm_up_views(self, mode: str) -> None:
+    def _warm_up_views(self, options: SegmenterOptions) -> None:
         # A new input size costs some engines a second of compilation: not inside a measured pass.
-        for view in TTA_VIEWS[mode]:
+        # Windows have one size, and the first of many makes no difference.
+        for view in () if options.sliding_window else TTA_VIEWS[options.tta]:
             size = scaled_size(self._spec.size, view.scale, self._spec.stride)
             if size not in self._warm_sizes:
                 warm_up(self.engine, size, runs=1)
