@@ -115,7 +115,8 @@ class Segmenter:
         table = self.bundle.taxonomy.cost_table(options.cost_overrides)
         head = HeadInputs.of_classes(self.bundle.taxonomy.num_classes, classes)
         if self._label_engine is not None and options.needs_logits:
-            log.info('tta and windows need logits: the labels of the graph are not used')
+            reason = 'a sliding window' if options.tta == 'off' else f'tta {options.tta}'
+            log.info('%s needs logits: the labels of the graph are not used', reason)
         if options.sliding_window != self._options.sliding_window:
             self._pipeline = Pipeline.of(self._run_logits, self._spec, options.sliding_window)
         # One assignment, because another thread may be inside segment().
