@@ -125,6 +125,17 @@ class Memory:
         return self.late / self.early - 1
 
 
+def forget_peak() -> None:
+    """Let the peak of this process' memory begin anew (Linux)."""
+    Path('/proc/self/clear_refs').write_text('5')
+
+
+def peak_mib() -> float:
+    """Return the peak of memory since forget_peak: table and report included, MiB."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM')) / 1024
+
+
 def measure(
     name: str, path: Path, predictor: SegmenterPredictor, num_frames: int, repeats: int
 ) -> dict[str, Any]:
@@ -139,6 +150,7 @@ def measure(
         marks.append(time.perf_counter())
 
     sinks = (LabelFiles(), ReportFrames())
+    forget_peak()
     evaluation = Evaluation(
         source_of(path, predictor), predictor, output, sinks=sinks, meter=METER
     )
@@ -158,6 +170,7 @@ def measure(
         'metrics share': spent['metrics'] / sum(spent.values()),
         'rss growth': memory.growth,
         'report s': time.perf_counter() - started,
+        'peak MiB': peak_mib(),
     }
 
 
