@@ -31,6 +31,7 @@ METRICS = {
     'unlabeled_share': 'share of unknown pixels',
     'free_share': 'share of free ground',
     'costly_share': 'share of costly ground',
+    'flicker': 'flicker: share of pixels that changed their class in place',
     'latency_ms': 'age of the labels on arrival, ms',
     'engine_ms': 'engine, ms',
 }
