@@ -66,12 +66,14 @@ class OpenVinoEngine:
         if self._kind == 'fused':
             self._model, self._label_model = _parted(openvino, model)
         self._config = {
-            'PERFORMANCE_HINT': 'LATENCY' if settings.num_streams == 1 else 'THROUGHPUT',
-            'NUM_STREAMS': settings.num_streams,
+            'PERFORMANCE_HINT': 'LATENCY',
             # What is not quantised: int8 alone leaves a tenth of the time to float32.
             'INFERENCE_PRECISION_HINT': 'bf16' if computes_bf16 and precision != 'fp32' else 'f32',
             'INFERENCE_NUM_THREADS': settings.num_threads,
         }
+        if settings.num_streams > 1:  # OpenVINO gives each its own cores and pins its threads
+            streams = {'PERFORMANCE_HINT': 'THROUGHPUT', 'NUM_STREAMS': settings.num_streams}
+            self._config.update(streams)
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
