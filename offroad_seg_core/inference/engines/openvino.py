@@ -72,8 +72,8 @@ class OpenVinoEngine:
             'INFERENCE_NUM_THREADS': settings.num_threads,
         }
         if settings.num_streams > 1:  # OpenVINO gives each its own cores and pins its threads
-            streams = {'PERFORMANCE_HINT': 'THROUGHPUT', 'NUM_STREAMS': settings.num_streams}
-            self._config.update(streams)
+            self._config['PERFORMANCE_HINT'] = 'THROUGHPUT'
+            self._config['NUM_STREAMS'] = settings.num_streams
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
