@@ -29,7 +29,7 @@ from offroad_seg_core.files import atomic_path
 
 # Recipe -> learning rate and steps by heart. Dice alone takes more of them.
 RECIPES = {
-    'falcon_fpn': (1e-3, 600),
+    'falcon_fpn': (1e-3, 1500),
     'falcon_deeplabv3': (1e-3, 240),
     'falcon_segformer': (3e-4, 240),
     'falcon_domain_gap': (1e-3, 240),
@@ -38,7 +38,12 @@ RECIPES = {
 FRAMES, SMALL_SIZE = Path('data/falcon_small'), (135, 240)
 COARSE_FRAMES, COARSE_SIZE, BLOCK_PX = Path('data/falcon_coarse'), (144, 256), 8
 SIZE = (160, 256)
-NO_DROPOUT = ('model.options={encoder: resnext101_32x4d, decoder_dropout: 0.0}',)
+# With Dice alone a class that is never named gets next to no gradient: a long warm-up lets small
+# ones be found before the large ones are certain.
+FPN_BY_HEART = (
+    'model.options={encoder: resnext101_32x4d, decoder_dropout: 0.0}',
+    'optimizer.warmup_steps=400',
+)
 BATCH_SIZE = 4
 KINDS = ('overfit', 'epochs')
 NUM_TRAINING_FRAMES = 109
@@ -61,7 +66,7 @@ def run_of(kind: str, recipe: str) -> Run:
             f'optimizer.learning_rate={learning_rate}', 'optimizer.encoder_factor=1',
             'optimizer.classifier_factor=1', 'optimizer.warmup_steps=10',
             'optimizer.weight_decay=0', f'validate_every={steps // 4}',
-            *(NO_DROPOUT if recipe == 'falcon_fpn' else ()),
+            *(FPN_BY_HEART if recipe == 'falcon_fpn' else ()),
             'init_checkpoint=null', f'dataset.root={COARSE_FRAMES}',
         ]  # fmt: skip
     else:
