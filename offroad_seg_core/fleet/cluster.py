@@ -56,6 +56,8 @@ def ray_cluster(address: str) -> Iterator[None]:
     host, _, port = address.rpartition(':')
     given: dict[str, Any] = {'address': address}
     if address == HERE:
+        # Nor another user of this machine: Ray makes a token and asks for it.
+        os.environ.setdefault('RAY_AUTH_MODE', 'token')
         cores = len(os.sched_getaffinity(0))
         given |= {'num_cpus': cores, '_node_ip_address': '127.0.0.1', 'include_dashboard': False}
     elif address != 'auto' and not (host and port.isdigit()):

@@ -152,7 +152,8 @@ def test_the_command_is_interrupted_and_goes_on(drives, fleets, palette_bundle, 
     options = ['--output', tmp_path / 'result', '--labels', 'none', '--ray']
     command = [sys.executable, '-m', 'offroad_seg_ros.evaluate_bag', *map(str, given + options)]
     chunks = tmp_path / 'result.unfinished' / 'chunks'
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    home = {**os.environ, 'HOME': str(tmp_path)}  # Ray keeps a token there
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=home) as process:
         while process.poll() is None and not list(chunks.glob('[0-9a-f]*.zip')):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -164,7 +165,7 @@ def test_the_command_is_interrupted_and_goes_on(drives, fleets, palette_bundle, 
 
     kept = {path.name for path in chunks.iterdir()}
     assert 1 <= len(kept) < 4
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=800)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=800, env=home)
     assert ended.returncode == 0, ended.stderr
     assert '1200 of 1200 frames labelled by palette' in ended.stdout
     assert 'chunk' in ended.stderr
