@@ -60,11 +60,17 @@ def draw_training(record: RunRecord) -> Figure:
 
 
 def loss_columns(record: RunRecord) -> list[str]:
-    """Return which columns of the log are the loss and its terms, the total first."""
+    """Return which columns of the log are the loss and its terms, the total first.
+
+    A single term that is all of the loss stands alone: two equal lines would show as one.
+    """
     terms = [str(t.get('name')) for t in (record.config.get('loss') or {}).get('terms', ())]
     others = [n for n in record.steps if n != 'step' and not n.startswith(_RATE) and n != _TOTAL]
     known = [name for name in others if name in terms]
-    return [name for name in [_TOTAL, *(known or others)] if name in record.steps]
+    columns = [name for name in [_TOTAL, *(known or others)] if name in record.steps]
+    if len(columns) == 2 and np.array_equal(*(record.steps[name] for name in columns)):
+        return columns[1:]
+    return columns
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

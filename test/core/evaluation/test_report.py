@@ -15,7 +15,7 @@ from offroad_seg_core.evaluation.report.confusion import (
     draw_confusion,
     shown_confusion,
 )
-from offroad_seg_core.evaluation.report.curves import draw_class_curves, smooth, spread
+from offroad_seg_core.evaluation.report.curves import draw_class_curves
 from offroad_seg_core.evaluation.report.numbers import RULES
 from offroad_seg_core.evaluation.report.page import comparison_page
 from offroad_seg_core.evaluation.report.report import write_report
@@ -244,28 +244,6 @@ def test_a_small_confusion_is_shown_whole():
     matrix.counts[:] = [[1, 2, 0], [3, 4, 0]]
     counts, rows, columns = shown_confusion(matrix, ('a', 'b'))
     assert (counts.tolist(), rows, columns) == ([[1, 2], [3, 4]], ['a', 'b'], ['a', 'b'])
-
-
-def test_smoothing_keeps_length_and_mean_of_a_line():
-    np.testing.assert_allclose(smooth(np.arange(200.0))[50:150], np.arange(50, 150))
-    assert smooth(np.array([3.0])).tolist() == [3.0]
-    peak = np.where(np.arange(100) == 50, 5.0, 0.0)  # 4 % of 100: two neighbours either side
-    assert smooth(peak)[47:54].tolist() == [0, 1, 1, 1, 1, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ('values', 'expected'),
-    [
-        ([], []),
-        ([0.2, 0.8], [0.2, 0.8]),
-        ([0.5, 0.5], [0.45, 0.55]),
-        ([0.0, 0.0, 0.01], [0.0, 0.1, 0.2]),
-        ([0.1, 0.4, 0.5, 0.5], [0.1, 0.4 - 1 / 30, 0.5 - 1 / 30, 0.6 - 1 / 30]),
-        ([1.0, 1.0], [0.9, 1.0]),
-    ],
-)
-def test_labels_are_moved_apart_as_little_as_possible(values, expected):
-    np.testing.assert_allclose(spread(np.array(values), 0.1), expected)
 
 
 @pytest.mark.parametrize(
