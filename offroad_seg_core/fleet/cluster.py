@@ -72,6 +72,8 @@ def ray_cluster(address: str) -> Iterator[None]:
         ray.init(**given, logging_level=logging.WARNING, log_to_driver=False)
     except Exception as error:  # Ray raises no narrower one where a node does not start
         fix = 'start it (ray start --head), or check address, firewall and versions'
+        if address == HERE:
+            fix = 'Ray gives up after seconds: repeat this when the machine is less busy'
         raise ClusterError(f'--ray {address}: no cluster answers ({error}); fix: {fix}') from error
     finally:
         signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler ends this process

@@ -19,6 +19,8 @@ pytest.importorskip('ray', reason='fleets need requirements/fleet.txt')
 ON_DEMAND = pytest.mark.skipif(
     'FLEET_TEST' not in os.environ, reason='takes minutes: make fleet-test'
 )
+GAVE_UP = 'no cluster answers'
+"""What is told on a machine that is too busy for Ray's own deadlines."""
 LOCAL = {'127.0.0.1', '::1', '::ffff:127.0.0.1'}
 pytestmark = pytest.mark.timeout(1500)
 
@@ -153,20 +155,26 @@ def test_the_command_is_interrupted_and_goes_on(drives, fleets, palette_bundle, 
     command = [sys.executable, '-m', 'offroad_seg_ros.evaluate_bag', *map(str, given + options)]
     chunks = tmp_path / 'result.unfinished' / 'chunks'
     home = {**os.environ, 'HOME': str(tmp_path)}  # Ray keeps a token there
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=home) as process:
-        while process.poll() is None and not list(chunks.glob('[0-9a-f]*.zip')):
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=300)[1]
-        assert process.returncode == 130, told
+    code, told = 1, GAVE_UP
+    while code == 1 and GAVE_UP in told:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=home) as process:
+            while process.poll() is None and not list(chunks.glob('[0-9a-f]*.zip')):
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=300)[1]
+        code = process.returncode
+    assert code == 130, told
     assert 'stopped; what is complete is kept' in told
     psutil.wait_procs(fleets.processes(), timeout=60)
     assert not fleets.processes()
 
     kept = {path.name for path in chunks.iterdir()}
     assert 1 <= len(kept) < 4
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=800, env=home)
-    assert ended.returncode == 0, ended.stderr
+    told = GAVE_UP
+    while GAVE_UP in told:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=800, env=home)
+        told = ended.stderr
+    assert ended.returncode == 0, told
     assert '1200 of 1200 frames labelled by palette' in ended.stdout
     assert 'chunk' in ended.stderr
     psutil.wait_procs(fleets.processes(), timeout=60)
