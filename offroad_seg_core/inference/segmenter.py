@@ -154,8 +154,7 @@ class Segmenter:
         images = pipeline.preprocessor.prepare(image, color_order, geometry)
         prepared = time.perf_counter()
         spent_ms = elapsed_ms + (prepared - started) * 1e3 + self._decode_ms
-        remaining_ms = options.deadline_ms - spent_ms
-        output, passes = self._run(images, head, options, remaining_ms, pipeline.views)
+        output, passes = self._run(images, head, options, spent_ms, pipeline.views)
         inferred = time.perf_counter()
 
         size = _output_size(options.output_size, geometry)
@@ -167,10 +166,7 @@ class Segmenter:
             confidence = restore(sure, geometry, size, cv2.INTER_LINEAR)
             _blank_unsure(label_map, confidence, options.confidence_threshold)
         if view.ego_mask is not None:
-            ego = self._ego_at(view.ego_mask, image.shape[:2], size)
-            label_map[ego] = IGNORE_INDEX
-            if confidence is not None:
-                confidence[ego] = 0
+            _blank(label_map, confidence, self._ego_at(view.ego_mask, image.shape[:2], size))
         self._decode_ms = (time.perf_counter() - inferred) * 1e3
         timings = Timings(
             (prepared - started) * 1e3, (inferred - prepared) * 1e3, self._decode_ms, passes
@@ -222,14 +218,14 @@ class Segmenter:
         images: NDArray[np.uint8],
         head: HeadInputs,
         options: SegmenterOptions,
-        remaining_ms: float,
+        spent_ms: float,
         views: ViewRunner,
     ) -> tuple[EngineOutput, int]:
         if self._is_fused:
             return self.engine.run(images), 1
         if self._label_engine is not None and not options.needs_logits:
             return self._label_engine.run_labels(images, head), 1
-        logits, passes = views(images, options.tta, remaining_ms)
+        logits, passes = views(images, options.tta, options.deadline_ms - spent_ms)
         return EngineOutput(logits[np.newaxis]), passes
 
     def _run_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -283,10 +279,16 @@ def _output_size(
     return wanted  # type: ignore[return-value]
 
 
+def _blank(
+    label_map: NDArray[np.uint8], confidence_u8: NDArray[np.uint8] | None, where: NDArray[np.bool_]
+) -> None:
+    label_map[where] = IGNORE_INDEX
+    if confidence_u8 is not None:
+        confidence_u8[where] = 0
+
+
 def _blank_unsure(
     label_map: NDArray[np.uint8], confidence_u8: NDArray[np.uint8], threshold: float
 ) -> None:
     if threshold:
-        unsure = confidence_u8 < round(threshold * 255)
-        label_map[unsure] = IGNORE_INDEX
-        confidence_u8[unsure] = 0
+        _blank(label_map, confidence_u8, confidence_u8 < round(threshold * 255))
