@@ -68,8 +68,9 @@ def loss_columns(record: RunRecord) -> list[str]:
     others = [n for n in record.steps if n != 'step' and not n.startswith(_RATE) and n != _TOTAL]
     known = [name for name in others if name in terms]
     columns = [name for name in [_TOTAL, *(known or others)] if name in record.steps]
-    if len(columns) == 2 and np.array_equal(*(record.steps[name] for name in columns)):
-        return columns[1:]
+    if len(columns) == 2:
+        total, term = (record.steps[name] for name in columns)
+        return columns[1:] if np.array_equal(total, term) else columns
     return columns
 
 
