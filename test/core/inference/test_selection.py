@@ -211,6 +211,13 @@ def test_no_time_is_left_for_a_second_candidate(bundle, settings, monkeypatch):
     assert engines['onnxruntime'].asked == []
 
 
+def test_no_time_is_left_for_streams(bundle, settings, monkeypatch):
+    monkeypatch.setattr(selection, 'BUDGET_S', 0.0)
+    factory = Streamed('openvino')
+    fastest({'openvino': factory}, bundle, replace(settings, num_threads=2, num_streams=2))
+    assert len(factory.made) == 1
+
+
 @pytest.mark.parametrize(
     ('has_gpu', 'expected'),
     [
