@@ -145,6 +145,8 @@ def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, 
             row[f'{fold} runs'] = len(values)
             if values:
                 means[variant, fold] = statistics.mean(values)
+        of_folds = [means[variant, fold] for fold in FOLDS if (variant, fold) in means]
+        row['mean of the places'] = statistics.mean(of_folds) if of_folds[2:] else None
         rows.append(row)
     for (variant, fold), mean in means.items():
         # The few frames are measured on half of the place: there is no difference to take.
