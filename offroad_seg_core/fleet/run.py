@@ -123,6 +123,7 @@ class Fleet:
         others = [entry for entry in waiting if entry[1].drive != chunk.drive]
         waiting.clear()
         waiting.extend(others)
+        self._tell()
 
     def _add(
         self, drive: Drive, chunk: Chunk, parts: Sequence[PartResult], waiting: deque[Task]
@@ -131,6 +132,9 @@ class Fleet:
         if drive.add(chunk, parts):
             log.info('%s: its parts do not stand alone; it is done in one piece', drive.name)
             self._take_stored(drive, waiting)
+        self._tell()
+
+    def _tell(self) -> None:
         left = [entry for entry in self._drives.values() if entry.name not in self._failed]
         total = sum(len(entry.chunks) for entry in left)
         self._on_chunk(sum(entry.num_done for entry in left), total, self._num_frames)

@@ -72,6 +72,19 @@ def test_chunks_in_any_order_make_the_result_of_one_go(drives, fleets, predictor
     assert not (tmp_path / 'fleet.unfinished').exists()
 
 
+def test_progress_ends_at_all_though_the_last_drive_fails(
+    drives, fleets, predictor, week, tmp_path
+):
+    def fail(chunk):
+        if chunk.drive == 'monday':  # the first, whose chunks come last
+            raise ValueError('it is no bag')
+
+    told = []
+    evaluation = fleets.evaluation_of(opened(drives, fleets, week), predictor, tmp_path / 'fleet')
+    fleet_result(fleets, evaluation, on_chunk=lambda *counts: told.append(counts), fail=fail)
+    assert told[-2:] == [(3, 6, 40), (3, 3, 40)]
+
+
 def test_stamps_that_repeat_have_the_names_of_one_go(drives, fleets, predictor, tmp_path):
     labels, _ = drives.scene(TINY)
     with MessageBag(tmp_path / 'drive') as bag:

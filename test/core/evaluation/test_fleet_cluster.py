@@ -37,11 +37,18 @@ def check_that_nothing_listens_outside(fleets):
 
 
 @pytest.fixture
-def cluster(fleets):
+def nothing_stays(fleets):
+    """Check that every process that a test starts has ended; those of other tests may be there."""
+    before = fleets.processes()
+    yield
+    psutil.wait_procs(fleets.processes() - before, timeout=60)
+    assert not fleets.processes() - before
+
+
+@pytest.fixture
+def cluster(fleets, nothing_stays):
     with pytest.MonkeyPatch.context() as patch, fleets.two_nodes(patch) as found:
         yield found
-    psutil.wait_procs(fleets.processes(), timeout=60)
-    assert not fleets.processes()
 
 
 def on_cluster(fleets, cluster, evaluation, on_chunk):
@@ -148,7 +155,9 @@ def test_a_node_that_is_killed_costs_nothing(drives, fleets, predictor, cluster,
 
 
 @ON_DEMAND
-def test_the_command_is_interrupted_and_goes_on(drives, fleets, palette_bundle, tmp_path):
+def test_the_command_is_interrupted_and_goes_on(
+    drives, fleets, nothing_stays, palette_bundle, tmp_path
+):
     place = drives.write_drive(tmp_path / 'drive', ('front',), 600, (32, 48))
     given = [place, place.as_uri(), '--bundle', palette_bundle, '--engine', 'onnxruntime']
     options = ['--output', tmp_path / 'result', '--labels', 'none', '--ray']
@@ -165,8 +174,6 @@ def test_the_command_is_interrupted_and_goes_on(drives, fleets, palette_bundle, 
         code = process.returncode
     assert code == 130, told
     assert 'stopped; what is complete is kept' in told
-    psutil.wait_procs(fleets.processes(), timeout=60)
-    assert not fleets.processes()
 
     kept = {path.name for path in chunks.iterdir()}
     assert 1 <= len(kept) < 4
@@ -177,5 +184,3 @@ def test_the_command_is_interrupted_and_goes_on(drives, fleets, palette_bundle, 
     assert ended.returncode == 0, told
     assert '1200 of 1200 frames labelled by palette' in ended.stdout
     assert 'chunk' in ended.stderr
-    psutil.wait_procs(fleets.processes(), timeout=60)
-    assert not fleets.processes()
