@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 
 import rclpy
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from offroad_seg_core.inference.engines import EngineError
@@ -24,8 +24,8 @@ from offroad_seg_ros.process import LogForwarder, send_in_background
 
 DIAGNOSTICS_PERIOD_S = 1.0
 TOPIC_WATCH_PERIOD_S = 0.3
+_SIGNAL_TIMEOUT_S = 1.0
 
-RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -175,6 +175,14 @@ class SegmentationNode(LifecycleNode):
             self._pipeline.reset_statistics()
 
 
+def _is_told_to_stop() -> bool:
+    """Tell whether a signal ends the context, which takes a moment in a thread of rclpy."""
+    deadline_s = time.monotonic() + _SIGNAL_TIMEOUT_S
+    while rclpy.ok() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return not rclpy.ok()
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; 0 is a clean end."""
     keep_freed_memory()
@@ -194,9 +202,10 @@ def main(args: list[str] | None = None) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except RCLError:
-        # SIGTERM ends the context under the feet of a transition in progress.
-        if rclpy.ok():
+    except RuntimeError:  # RCLError is one
+        # SIGTERM ends the context under the feet of a transition in progress; SIGINT while a
+        # message is taken looks like one that cannot be converted.
+        if not _is_told_to_stop():
             raise
     finally:
         # A terminal's Ctrl-C arrives twice under ros2 launch; the second must not cut this short.

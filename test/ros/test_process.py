@@ -191,6 +191,27 @@ def test_a_failed_configure_leaves_the_process_alive(run_node):
     assert process.end(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize(('is_told', 'code'), [(True, 0), (False, 1)])
+def test_a_signal_that_looks_like_an_error_ends_well(is_told, code):
+    """While a message is taken, rclpy turns Ctrl-C into a RuntimeError."""
+    script = f"""
+import os, signal, sys
+from rclpy.executors import SingleThreadedExecutor
+from offroad_seg_ros import segmentation_node
+
+def spin(self):
+    if {is_told}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    raise RuntimeError('Unable to convert call argument')
+
+SingleThreadedExecutor.spin = spin
+sys.exit(segmentation_node.main(['--ros-args', '-p', 'autostart:=false']))
+"""
+    ended = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert ended.returncode == code, ended.stderr
+    assert ('Unable to convert' in ended.stderr) is not is_told
+
+
 def test_the_script_is_declared():
     setup = (Path(__file__).parents[2] / 'setup.py').read_text()
     assert 'segmentation_node = offroad_seg_ros.segmentation_node:main' in setup
