@@ -7,20 +7,11 @@ import sys
 import pytest
 import yaml
 
-from offroad_seg_core.bags.camera_topics import CameraTopic, camera_names, find_cameras
-from offroad_seg_ros.installation import added_environment, share_folder
+from offroad_seg_ros.installation import share_folder
 from offroad_seg_ros.launch_arguments import REPLAY_ARGUMENTS, SEGMENT_ARGUMENTS, LaunchError
-from offroad_seg_ros.launch_plan import plan_replay, plan_segment
+from offroad_seg_ros.launch_plan import plan_segment
 
 ROOT = Path(__file__).parents[2]
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-PROFILE = str(ROOT / 'config' / 'fastdds_shm.xml')
-MALLOC = {
-    'MALLOC_MMAP_MAX_': '0',
-    'MALLOC_TRIM_THRESHOLD_': '2147483647',
-    'MALLOC_TOP_PAD_': '67108864',
-    'MALLOC_ARENA_MAX': '1',
-}
 
 
 @pytest.fixture
@@ -29,20 +20,6 @@ def bundle(tmp_path):
     folder.mkdir()
     (folder / 'manifest.yaml').touch()
     return str(folder)
-
-
-@pytest.fixture
-def make_bag(tmp_path):
-    def make(topics):
-        entries = [
-            {'topic_metadata': {'name': name, 'type': kind}, 'message_count': count}
-            for name, kind, count in topics
-        ]
-        content = {'rosbag2_bagfile_information': {'topics_with_message_count': entries}}
-        (tmp_path / 'metadata.yaml').write_text(yaml.safe_dump(content))
-        return str(tmp_path)
-
-    return make
 
 
 def test_nothing_given_overrides_nothing_but_the_bundle(bundle):
@@ -166,36 +143,6 @@ def test_rviz_sees_the_camera_under_the_nodes_name(bundle):
     )
 
 
-def test_replay_takes_the_cameras_of_the_bag(bundle, make_bag):
-    bag = make_bag(
-        [
-            ('/front/image_raw', IMAGE, 3),
-            ('/front/depth/image', IMAGE, 3),
-            ('/left/image_raw', IMAGE, 3),
-            ('/rear/image_raw', IMAGE, 0),
-            ('/left/imu', 'sensor_msgs/msg/Imu', 9),
-        ]
-    )
-    plan = plan_replay({'bag': bag, 'bundle': bundle, 'rate': '0.5', 'loop': 'true'}, {})
-    assert plan.parameters['cameras'] == ['left', 'front']
-    assert plan.parameters['use_sim_time'] is True
-    assert plan.input_topics == {'left': '/left/image_raw', 'front': '/front/image_raw'}
-    assert plan.player_arguments == (
-        *(bag, '--rate', '0.5', '--wait-for-subscribers', '120.0', '--loop'),
-        *('--wait-for', '/left/image_raw', '/front/image_raw'),
-    )
-    cameras = ('left=/left/image_raw', 'front=/front/image_raw')
-    assert plan.recorder_arguments == ('replay_latencies', '--cameras', *cameras)
-
-
-def test_replay_takes_the_cameras_that_are_named(bundle):
-    given = {'bag': 'no_metadata.mcap', 'bundle': bundle, 'windshield': '/w', 'left': ''}
-    plan = plan_replay({**given, 'start_paused': 'true'}, {})
-    assert plan.parameters['cameras'] == ['windshield']
-    assert plan.player_arguments[-3:] == ('--start-paused', '--wait-for', '/w')
-    assert plan_replay({**given, 'latencies': 'none'}, {}).recorder_arguments == ()
-
-
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
@@ -214,53 +161,6 @@ def test_replay_takes_the_cameras_that_are_named(bundle):
 def test_segment_errors_name_got_and_fix(bundle, given, message):
     with pytest.raises(LaunchError, match=message):
         plan_segment({'bundle': bundle, **given}, {})
-
-
-@pytest.mark.parametrize('rate', ['0', '-1', 'fast', 'nan', 'inf'])
-def test_replay_refuses_other_rates(bundle, rate):
-    with pytest.raises(LaunchError, match=f"rate: got '{rate}', expected a number above 0"):
-        plan_replay({'bag': 'b', 'rate': rate, 'bundle': bundle}, {})
-
-
-def test_replay_errors_name_what_the_bag_holds(bundle, make_bag, tmp_path):
-    with pytest.raises(LaunchError, match='fix: bag:=PATH'):
-        plan_replay({'bundle': bundle}, {})
-    with pytest.raises(LaunchError, match=r'no readable metadata.yaml.*windshield:=TOPIC'):
-        plan_replay({'bag': str(tmp_path / 'none'), 'bundle': bundle}, {})
-    bag = make_bag([('/imu', 'sensor_msgs/msg/Imu', 9)])
-    with pytest.raises(LaunchError, match=r'no camera images.*/imu \(sensor_msgs/msg/Imu\)'):
-        plan_replay({'bag': bag, 'bundle': bundle}, {})
-
-
-def test_environment_gets_the_profile_under_both_names():
-    assert added_environment({}) == {
-        **MALLOC,
-        'FASTRTPS_DEFAULT_PROFILES_FILE': PROFILE,
-        'FASTDDS_DEFAULT_PROFILES_FILE': PROFILE,
-    }
-
-
-@pytest.mark.parametrize(
-    'name',
-    [
-        'FASTRTPS_DEFAULT_PROFILES_FILE',
-        'FASTDDS_DEFAULT_PROFILES_FILE',
-        'FASTDDS_BUILTIN_TRANSPORTS',
-    ],
-)
-def test_the_users_transports_are_kept(name):
-    assert added_environment({name: 'mine'}) == MALLOC
-
-
-def test_other_middleware_gets_no_fastdds_profile():
-    assert added_environment({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}) == MALLOC
-    assert PROFILE in added_environment({'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp'}).values()
-
-
-def test_the_users_malloc_settings_are_kept():
-    for name in MALLOC:
-        assert name not in added_environment({name: '1'})
-    assert 'MALLOC_MMAP_MAX_' not in added_environment({'MALLOC_MMAP_THRESHOLD_': '1'})
 
 
 def test_files_are_found_in_the_source_tree():
@@ -286,37 +186,3 @@ def test_the_plan_imports_neither_launch_nor_ros():
         [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
     )
     assert printed.stdout.strip() == '[]', printed.stderr
-
-
-@pytest.mark.parametrize(
-    ('topics', 'names'),
-    [
-        (['/windshield/image_raw', '/left/image_raw'], ['windshield', 'left']),
-        (['/sensor/camera/left/image_rect_color'], ['left']),
-        (['/a/left/image', '/b/left/image'], ['a_left', 'b_left']),
-        (['/camera/camera/color/image_raw'], ['camera']),
-        (['/image_raw'], ['camera']),
-        (['/zed2/3d__cam/image'], ['camera_3d_cam']),
-        (['/cam/rgb', '/cam/image'], ['camera_1', 'camera_2']),
-    ],
-)
-def test_cameras_are_named_after_their_topics(topics, names):
-    assert camera_names(topics) == names
-
-
-def test_cameras_of_a_recording():
-    topics = {
-        '/left/image_raw': IMAGE,
-        '/left/image_raw/compressed': COMPRESSED,
-        '/rear/image_raw/compressed': COMPRESSED,
-        '/left/ground_truth/label_map': IMAGE,
-        '/left/segmentation/overlay': IMAGE,
-    }
-    # Both have compressed pictures, only one has raw ones.
-    assert find_cameras(topics) == (
-        CameraTopic('left', '/left/image_raw/compressed', 'compressed'),
-        CameraTopic('rear', '/rear/image_raw/compressed', 'compressed'),
-    )
-    assert find_cameras({'/left/image_raw': IMAGE, '/left/image_raw/compressed': COMPRESSED}) == (
-        CameraTopic('left', '/left/image_raw'),
-    )

@@ -2,6 +2,7 @@ import csv
 from importlib.util import module_from_spec, spec_from_file_location
 import json
 from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -88,3 +89,81 @@ def predictor(palette_bundle):
     found = SegmenterPredictor(Segmenter.open(palette_bundle, 'onnxruntime', num_threads=1))
     yield found
     found.close()
+
+
+@pytest.fixture(scope='module')
+def browser():
+    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    chromium = shutil.which('chromium') or shutil.which('google-chrome')
+    if chromium is None:
+        pytest.skip('no chromium on this machine: apt-get install chromium')
+    with playwright.sync_playwright() as started:
+        arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+        running = started.chromium.launch(executable_path=chromium, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Return a function that opens a page; in the end nothing may have gone wrong in it."""
+    wrong, requests = [], []
+    context = browser.new_context()
+    context.set_default_timeout(100_000)
+
+    def open_page(path, width=1200):
+        page = context.new_page()
+        page.set_viewport_size({'width': width, 'height': 800})
+        page.on('pageerror', lambda error: wrong.append(str(error)))
+        page.on('console', lambda said: wrong.append(said.text) if said.type == 'error' else None)
+        page.on('request', lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector('body[data-ready=yes]')
+        return page
+
+    yield open_page
+    context.close()
+    assert wrong == []
+    assert {url.partition(':')[0] for url in requests} <= {'file', 'data', 'blob'}
+
+
+@pytest.fixture(scope='session')
+def labelled_drive(drives, tmp_path_factory):
+    """Eight frames of two cameras; of one frame the node said nothing."""
+    return drives.write_drive(tmp_path_factory.mktemp('drive') / 'drive')
+
+
+@pytest.fixture(scope='session')
+def results(drives, labelled_drive, tmp_path_factory):
+    """Two results of the drive: labels as they are, and with the sky called rocks."""
+    from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
+    from offroad_seg_core.evaluation.inputs import find_truth, open_frames
+    from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
+    from offroad_seg_core.evaluation.predictors import RecordedPredictor
+    from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+
+    home, made = tmp_path_factory.mktemp('results'), []
+    labels, _ = drives.scene()
+    for name, sky in (('before', drives.SKY), ('after', drives.ROCKS)):
+        said = np.where(labels == drives.SKY, np.uint8(sky), labels)
+
+        class Labels:
+            def attach(self, key, frames, start_ns, said=said):
+                for part, frame in frames:
+                    if frame.stamp_ns != drives.START_NS + 2 * drives.STEP_NS:
+                        frame.maps[key] = lambda: said
+                    yield part, frame
+
+            def identity(self):
+                return {}
+
+        frames = open_frames(labelled_drive)
+        maps = {'label_map': Labels(), 'target': find_truth(frames, drives.TAXONOMY, drives.AUTO)}
+        model = {'model': name, 'engine': 'by hand', 'options': {'sky': sky}}
+        predictor = RecordedPredictor(drives.TAXONOMY, drives.TAXONOMY.cost_table(), model)
+        evaluation = Evaluation(
+            LabelledFrames(frames, maps), predictor, home / name, sinks=(ReportFrames(),),
+            title='<b>desert</b>',
+        )  # fmt: skip
+        made.append(evaluate(evaluation, lambda count: None))
+    return made

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 
 import numpy as np
@@ -12,88 +11,6 @@ pytest.importorskip('plotly')
 
 from offroad_seg_core.evaluation.drive_report import build
 from offroad_seg_core.evaluation.drive_report.build import write_drive_report
-from offroad_seg_core.evaluation.drive_report.data import page_data, read_results
-from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
-from offroad_seg_core.evaluation.inputs import find_truth, open_frames
-from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
-from offroad_seg_core.evaluation.predictors import RecordedPredictor
-from offroad_seg_core.evaluation.result import ResultError
-from offroad_seg_core.evaluation.sources.combining import LabelledFrames
-
-WAIT_MS = 100_000
-READY = 'body[data-ready=yes]'
-
-
-@pytest.fixture(scope='module')
-def browser():
-    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
-    chromium = shutil.which('chromium') or shutil.which('google-chrome')
-    if chromium is None:
-        pytest.skip('no chromium on this machine: apt-get install chromium')
-    with playwright.sync_playwright() as started:
-        arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
-        running = started.chromium.launch(executable_path=chromium, args=arguments)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Return a function that opens a page; in the end nothing may have gone wrong in it."""
-    wrong, requests = [], []
-    context = browser.new_context()
-    context.set_default_timeout(WAIT_MS)
-
-    def open_page(path, width=1200):
-        page = context.new_page()
-        page.set_viewport_size({'width': width, 'height': 800})
-        page.on('pageerror', lambda error: wrong.append(str(error)))
-        page.on('console', lambda said: wrong.append(said.text) if said.type == 'error' else None)
-        page.on('request', lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector(READY)
-        return page
-
-    yield open_page
-    context.close()
-    assert wrong == []
-    assert {url.partition(':')[0] for url in requests} <= {'file', 'data', 'blob'}
-
-
-@pytest.fixture(scope='module')
-def drive(drives, tmp_path_factory):
-    """Eight frames of two cameras; of one frame the node said nothing."""
-    return drives.write_drive(tmp_path_factory.mktemp('drive') / 'drive')
-
-
-@pytest.fixture(scope='module')
-def results(drives, drive, tmp_path_factory):
-    """Two results of the drive: labels as they are, and with the sky called rocks."""
-    home, made = tmp_path_factory.mktemp('results'), []
-    labels, _ = drives.scene()
-    for name, sky in (('before', drives.SKY), ('after', drives.ROCKS)):
-        said = np.where(labels == drives.SKY, np.uint8(sky), labels)
-
-        class Labels:
-            def attach(self, key, frames, start_ns, said=said):
-                for part, frame in frames:
-                    if frame.stamp_ns != drives.START_NS + 2 * drives.STEP_NS:
-                        frame.maps[key] = lambda: said
-                    yield part, frame
-
-            def identity(self):
-                return {}
-
-        frames = open_frames(drive)
-        maps = {'label_map': Labels(), 'target': find_truth(frames, drives.TAXONOMY, drives.AUTO)}
-        model = {'model': name, 'engine': 'by hand', 'options': {'sky': sky}}
-        predictor = RecordedPredictor(drives.TAXONOMY, drives.TAXONOMY.cost_table(), model)
-        evaluation = Evaluation(
-            LabelledFrames(frames, maps), predictor, home / name, sinks=(ReportFrames(),),
-            title='<b>desert</b>',
-        )  # fmt: skip
-        made.append(evaluate(evaluation, lambda count: None))
-    return made
 
 
 def shown(page, side='over'):
@@ -166,15 +83,12 @@ def test_a_click_in_the_timeline_shows_that_frame(drives, results, visit):
     page = visit(results[0] / 'report' / 'index.html')
     wait_for_frame(page, f'front/{drives.START_NS}')
     box = page.locator('#timeline .nsewdrag').bounding_box()
-    places = (
-        'Plotly'
-        and """() => {
+    places = """() => {
         const chart = document.getElementById('timeline');
         const trace = chart.data[1];
         return [trace.customdata[5], chart._fullLayout.xaxis.d2p(trace.x[5]),
                 chart._fullLayout.yaxis.d2p(trace.y[5])];
     }"""
-    )
     path, x, y = page.evaluate(places)
     page.mouse.move(box['x'] + x - 3, box['y'] + y + 2)
     page.mouse.click(box['x'] + x, box['y'] + y)
@@ -324,39 +238,3 @@ def test_ten_thousand_frames_beside_the_page(results, visit, tmp_path, monkeypat
     # The page may lie anywhere: its frames go with it.
     shutil.move(many, tmp_path / 'moved')
     assert visit(tmp_path / 'moved' / 'report' / 'index.html').locator('#over').is_visible()
-
-
-def test_a_comparison_brings_large_frames_along(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, '_EMBEDDED_BYTES', 0)
-    write_drive_report(results, tmp_path / 'compared')
-    for number, result in enumerate(results):
-        here = sorted((tmp_path / 'compared' / 'frames' / str(number)).rglob('*.js'))
-        there = sorted((result / 'report' / 'frames').rglob('*.js'))
-        assert [f.read_text() for f in here] == [f.read_text() for f in there]
-        assert len(here) == 14
-
-
-def test_operating_points_by_hand(results, drives):
-    data = page_data(read_results([results[0]]))
-    summary = json.loads((results[0] / 'summary.json').read_text())
-    counts = np.array([e['calibration'] for e in summary['counts'].values()]).sum(axis=0)
-    assert counts.sum() == 0  # these labels came without confidence
-    run = data['runs'][0]
-    assert set(run['operating']['recall'][drives.SKY]) == {0.0}
-    assert run['frames']['metrics']['miou_present'][:4] == [0.5] * 4
-    shares = run['shares']['front']['classes']
-    assert shares[drives.SKY] == shares[drives.LANDSCAPE] == [0.5] * 7
-
-
-def test_what_is_no_result(tmp_path, results):
-    with pytest.raises(ResultError, match=r'expected the output folder of an evaluation'):
-        write_drive_report([tmp_path], tmp_path / 'x')
-    with pytest.raises(ValueError, match='got none; expected at least one result'):
-        write_drive_report([], tmp_path / 'x')
-    other = tmp_path / 'other'
-    shutil.copytree(results[0], other)
-    text = (other / 'summary.json').read_text()
-    (other / 'summary.json').write_text(re.sub('"Sky"', '"Heaven"', text))
-    with pytest.raises(ValueError, match='expected equal ones; compare others'):
-        write_drive_report([results[0], other], tmp_path / 'x')
-    assert not (tmp_path / 'x').exists()

@@ -18,7 +18,6 @@ from offroad_seg_core.evaluation.inputs import (
     recorded_labels,
 )
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
-from offroad_seg_core.evaluation.result import ResultError
 from offroad_seg_core.evaluation.sources.combining import LabelledFrames, SeveralSources
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
 from offroad_seg_core.evaluation.sources.frame import SourceError, UniqueNames
@@ -265,34 +264,6 @@ def test_gaps_in_a_recording(drives, predictor, tmp_path):
         {'start_ns': 300_001_000, 'length_s': 0.4, 'missing': 3},
         {'start_ns': 900_001_000, 'length_s': 0.2, 'missing': 1},
     ]
-
-
-def test_bags_without_frames_say_what_they_hold(drives, predictor, tmp_path):
-    with MessageBag(tmp_path / 'texts') as bag:
-        bag.write_latched('/names', 1, 'x')
-    with pytest.raises(BagError, match=r'got no sensor_msgs/Image .* it holds /names \(std_msgs'):
-        open_frames(tmp_path / 'texts')
-    drive = drives.write_drive(tmp_path / 'drive', ('front',), 2)
-    with pytest.raises(BagError, match=r'got /rear, expected topics of sensor_msgs/Image'):
-        open_frames(drive, ['/rear'])
-    named = open_frames(drive, ['/front/ground_truth/label_map'])
-    assert [frame.camera for _, frame in frames_of(named)] == ['label_map'] * 2
-    with pytest.raises(SourceError, match='got --topics, but it is no bag'):
-        open_frames(tmp_path, ['/front'])
-    with pytest.raises(SourceError, match=r'got no pictures, expected \.jpg'):
-        open_frames(tmp_path)
-    with pytest.raises(SourceError, match='not there; fix'):
-        open_frames(tmp_path / 'nowhere')
-
-
-def test_when_no_frame_can_be_labelled_the_reason_is_the_error(drives, predictor, tmp_path):
-    with MessageBag(tmp_path / 'drive') as bag:
-        pixels = np.zeros((4, 4), np.uint8)
-        for index in range(3):
-            bag.write_image('/front/image_raw', index, Header(index), pixels, 'thermal14')
-    message = r"got no frame with labels of 3, expected some: 3 x image encoding: got 'thermal14'"
-    with pytest.raises(ResultError, match=message):
-        drives.run(tmp_path / 'drive', predictor, tmp_path / 'r')
 
 
 def test_a_cut_off_bag_is_evaluated_as_far_as_it_goes(drives, predictor, tmp_path):
