@@ -21,7 +21,7 @@ import sys
 import tempfile
 from typing import Any
 
-from experiments import Run, keep, load, scores_of, tell, train_missing
+from experiments import Run, keep, load, options_parser, scores_of, tell, train_missing
 from report import ROOT, finish
 
 from offroad_seg_core.config import dump_config
@@ -68,12 +68,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--quick', action='store_true', help='train nothing')
-    parser.add_argument('--json', type=Path, help='where to write the result')
-    parser.add_argument('--list', action='store_true', help='only tell which runs are there')
+    parser = options_parser(__doc__)
     parser.add_argument('--folds', nargs='+', default=FOLDS, choices=FOLDS)
     parser.add_argument('--seeds', nargs='+', type=int, default=(1, 2))
     parser.add_argument('--variants', nargs='+', default=tuple(VARIANTS), choices=VARIANTS)

@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 from distillation_table import table
-from experiments import RESULTS, Run, keep, load, tell, train_missing
+from experiments import RESULTS, Run, keep, load, options_parser, tell, train_missing
 from report import ROOT, finish
 import yaml
 
@@ -92,12 +92,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--quick', action='store_true', help='train nothing')
-    parser.add_argument('--json', type=Path, help='where to write the result')
-    parser.add_argument('--list', action='store_true', help='only tell which runs are there')
+    parser = options_parser(__doc__)
     parser.add_argument('--folds', nargs='+', default=('cc',), choices=FOLDS)
     parser.add_argument('--seeds', nargs='+', type=int, default=(1, 2))
     parser.add_argument('--runs', nargs='+', default=tuple(RUNS), choices=RUNS)

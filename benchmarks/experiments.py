@@ -7,11 +7,13 @@ of its loss. A result of another configuration is refused, so a table never mixe
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 import csv
 from dataclasses import dataclass
 import json
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +29,19 @@ from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.trials import without_variation
 
+_NUMBERS = re.compile(r'\[[^][{}"]*\]')
 RESULTS = ROOT / 'benchmarks' / 'results' / 'runs'
+
+
+def options_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all such benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--quick', action='store_true', help='train nothing')
+    parser.add_argument('--json', type=Path, help='where to write the result')
+    parser.add_argument('--list', action='store_true', help='only tell which runs are there')
+    return parser
 
 
 @dataclass(frozen=True)
@@ -110,8 +124,10 @@ def tell(runs: Sequence[Run]) -> None:
 def keep(path: Path, result: dict[str, Any]) -> None:
     """Write a result."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A list of numbers is a line: a row of a confusion matrix, or a step and its loss.
+    text = _NUMBERS.sub(lambda found: ' '.join(found[0].split()), json.dumps(result, indent=1))
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+        temporary.write_text(text + '\n')
 
 
 def _train(run: Run) -> None:

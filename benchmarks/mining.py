@@ -22,7 +22,7 @@ import statistics
 import tempfile
 from typing import Any
 
-from experiments import Run, keep, load, scores_of, tell, train_missing
+from experiments import Run, keep, load, options_parser, scores_of, tell, train_missing
 import numpy as np
 from report import ROOT, finish
 
@@ -47,12 +47,7 @@ BASE: tuple[str, ...] = ()
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--quick', action='store_true', help='train nothing')
-    parser.add_argument('--json', type=Path, help='where to write the result')
-    parser.add_argument('--list', action='store_true', help='only tell which runs are there')
+    parser = options_parser(__doc__)
     parser.add_argument('--folds', nargs='+', default=FOLDS, choices=FOLDS)
     parser.add_argument('--seeds', nargs='+', type=int, default=(1, 2, 3))
     parser.add_argument('--budgets', nargs='+', type=int, default=(5, 10))

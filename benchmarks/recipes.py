@@ -21,7 +21,7 @@ import statistics
 from typing import Any
 
 import cv2
-from experiments import Run, load, scores_of, tell, train_missing
+from experiments import Run, load, options_parser, scores_of, tell, train_missing
 import numpy as np
 from report import ROOT, finish
 
@@ -123,12 +123,7 @@ def _majority(mask: np.ndarray) -> np.ndarray:
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--quick', action='store_true', help='train nothing')
-    parser.add_argument('--json', type=Path, help='where to write the result')
-    parser.add_argument('--list', action='store_true', help='only tell which runs are there')
+    parser = options_parser(__doc__)
     parser.add_argument('--recipes', nargs='+', default=tuple(RECIPES), choices=RECIPES)
     parser.add_argument('--kinds', nargs='+', default=KINDS, choices=KINDS)
     return parser.parse_args()

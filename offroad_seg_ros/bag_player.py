@@ -18,16 +18,14 @@ import termios
 import threading
 import tty
 
-import rclpy
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from offroad_seg_core.bags.camera_topics import find_cameras
 from offroad_seg_core.bags.reading import BagError, open_bag
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
-from offroad_seg_ros.spinning import spinning
+from offroad_seg_ros.spinning import spinning, tool_node
 
 
 def _remap(text: str) -> tuple[str, str]:
@@ -101,7 +99,7 @@ def _serve_pause(node: Node, set_paused: Callable[[bool], None]) -> None:
     node.create_service(service_type, '~/pause', answer)
 
 
-def _play(node: Node, given: argparse.Namespace) -> None:
+def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> None:
     options = PlayerOptions(
         rate=given.rate,
         loop=given.loop,
@@ -115,6 +113,8 @@ def _play(node: Node, given: argparse.Namespace) -> None:
         player = BagPlayer(node, stack.enter_context(open_bag(given.bag)), options)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: player.stop())
+        if stopped.is_set():  # while the bag was opened
+            return
 
         def set_paused(paused: bool) -> None:
             player.timer.paused = paused
@@ -140,17 +140,12 @@ def main(args: list[str] | None = None) -> int:
     """Play a bag; return 0 at its end or when interrupted, 1 for a bag that cannot be played."""
     keep_freed_memory()
     given = _parser().parse_args(remove_ros_args(args or sys.argv)[1:])
-    # With rclpy's own handlers Ctrl-C would take the context away before the last message is out.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = Node('bag_player')
-    try:
-        _play(node, given)
-    except BagError as error:
-        node.get_logger().error(str(error))
-        return 1
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with tool_node('bag_player', args) as (node, stopped):
+        try:
+            _play(node, given, stopped)
+        except BagError as error:
+            node.get_logger().error(str(error))
+            return 1
     return 0
 
 

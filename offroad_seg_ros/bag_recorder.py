@@ -11,15 +11,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Collection
 from pathlib import Path
-import signal
 import sys
 import threading
 import time
 
-import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.utilities import remove_ros_args
 
@@ -30,7 +27,7 @@ from offroad_seg_core.bags.writing import AtomicBag
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.bag_qos import offered_qos, subscribing_qos
 from offroad_seg_ros.message_types import message_class
-from offroad_seg_ros.spinning import spinning
+from offroad_seg_ros.spinning import spinning, tool_node
 
 _WATCH_PERIOD_S = 0.1
 
@@ -153,27 +150,20 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('bag', help='rosbag2 folder to make')
     parser.add_argument('--topics', nargs='+', default=(), metavar='TOPIC', help='only these')
     given = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
-    # With rclpy's own handlers Ctrl-C could come in the middle of a write.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node, stopped = Node('bag_recorder'), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    try:
-        recorder = BagRecorder(node, given.bag, given.topics)
-        node.get_logger().info(f'recording into {given.bag}; Ctrl-C ends it')
+    with tool_node('bag_recorder', args) as (node, stopped):
         try:
-            with spinning(node) as ended:
-                while not stopped.wait(0.1) and not ended.is_set():
-                    pass
-        finally:
-            path = recorder.close()
-        node.get_logger().info(f'{recorder.num_recorded} messages in {path}')
-    except (BagError, OSError) as error:
-        node.get_logger().error(str(error))
-        return 1
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+            recorder = BagRecorder(node, given.bag, given.topics)
+            node.get_logger().info(f'recording into {given.bag}; Ctrl-C ends it')
+            try:
+                with spinning(node) as ended:
+                    while not stopped.wait(0.1) and not ended.is_set():
+                        pass
+            finally:
+                path = recorder.close()
+            node.get_logger().info(f'{recorder.num_recorded} messages in {path}')
+        except (BagError, OSError) as error:
+            node.get_logger().error(str(error))
+            return 1
     return 0
 
 

@@ -16,17 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 import json
 from pathlib import Path
-import signal
 import sys
-import threading
 import time
 from typing import Any
 
 import numpy as np
-import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import remove_ros_args
 
@@ -35,7 +31,7 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.bag_qos import subscribing_qos
 from offroad_seg_ros.message_types import message_class
-from offroad_seg_ros.spinning import spinning
+from offroad_seg_ros.spinning import spinning, tool_node
 
 FRAMES, SUMMARY = 'frames.csv', 'latencies.json'
 PERCENTILES = (50, 95, 99)
@@ -177,28 +173,21 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('folder', type=Path, help='where to write the files')
     parser.add_argument('--cameras', nargs='+', type=_camera, required=True, metavar='NAME=TOPIC')
     given = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
-    # With rclpy's own handlers Ctrl-C would take the context away before the files are written.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node, stopped = Node('latency_recorder'), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    try:
-        given.folder.mkdir(parents=True, exist_ok=True)
-        recorder = LatencyRecorder(node, dict(given.cameras))
-        with spinning(node) as ended:
-            while not (stopped.wait(0.1) or ended.is_set() or recorder.is_over):
-                pass
-        for name, found in write_latencies(given.folder, recorder.cameras).items():
-            figures = ', '.join(f'p{p} {found[f"p{p}_ms"]} ms' for p in PERCENTILES)
-            counts = f'{found["num_labelled"]} of {found["num_frames"]} frames labelled'
-            node.get_logger().info(f'{name}: {counts}, {figures}')
-        node.get_logger().info(f'every frame: {given.folder / FRAMES}')
-    except OSError as error:
-        node.get_logger().error(f'{error}; fix: give a folder that can be written')
-        return 1
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with tool_node('latency_recorder', args) as (node, stopped):
+        try:
+            given.folder.mkdir(parents=True, exist_ok=True)
+            recorder = LatencyRecorder(node, dict(given.cameras))
+            with spinning(node) as ended:
+                while not (stopped.wait(0.1) or ended.is_set() or recorder.is_over):
+                    pass
+            for name, found in write_latencies(given.folder, recorder.cameras).items():
+                figures = ', '.join(f'p{p} {found[f"p{p}_ms"]} ms' for p in PERCENTILES)
+                counts = f'{found["num_labelled"]} of {found["num_frames"]} frames labelled'
+                node.get_logger().info(f'{name}: {counts}, {figures}')
+            node.get_logger().info(f'every frame: {given.folder / FRAMES}')
+        except OSError as error:
+            node.get_logger().error(f'{error}; fix: give a folder that can be written')
+            return 1
     return 0
 
 
