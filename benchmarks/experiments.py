@@ -29,7 +29,7 @@ from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.trials import without_variation
 
-_NUMBERS = re.compile(r'\[[^][{}"]*\]')
+_NUMBERS = re.compile(r'\[([^][{}"]*)\]')
 RESULTS = ROOT / 'benchmarks' / 'results' / 'runs'
 
 
@@ -125,7 +125,9 @@ def keep(path: Path, result: dict[str, Any]) -> None:
     """Write a result."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A list of numbers is a line: a row of a confusion matrix, or a step and its loss.
-    text = _NUMBERS.sub(lambda found: ' '.join(found[0].split()), json.dumps(result, indent=1))
+    text = _NUMBERS.sub(
+        lambda found: f'[{" ".join(found[1].split())}]', json.dumps(result, indent=1)
+    )
     with atomic_path(path) as temporary:
         temporary.write_text(text + '\n')
 
