@@ -3,6 +3,7 @@
     demo_desert/
       manifest.yaml     what the model expects, what its outputs mean, where it comes from
       model.onnx        one ONNX file per precision
+      README.md         the model card, made of the manifest
 
 A bundle is verified when it is loaded: format version, SHA-256 of every file, paths that stay
 inside the folder, a taxonomy that fits the outputs. It is written beside its place and then
@@ -23,7 +24,13 @@ from pydantic import ValidationError
 import yaml
 
 from offroad_seg_core.files import sha256_of, sync
-from offroad_seg_core.inference.manifest import MANIFEST_NAME, READABLE_VERSIONS, Manifest
+from offroad_seg_core.inference.manifest import (
+    MANIFEST_NAME,
+    MODEL_CARD_NAME,
+    READABLE_VERSIONS,
+    Manifest,
+)
+from offroad_seg_core.inference.model_card import model_card
 from offroad_seg_core.taxonomy import Taxonomy
 
 
@@ -103,7 +110,7 @@ def write_bundle(
     content = dict(manifest)
     content['files'] = {name: sha256_of(source) for name, source in files.items()}
     parsed = _parse_manifest(content, str(path))
-    _check_taxonomy(path, parsed)
+    taxonomy = _check_taxonomy(path, parsed)
     path.parent.mkdir(parents=True, exist_ok=True)
     unique = uuid.uuid4().hex[:8]
     temporary = path.with_name(f'.{path.name}.{unique}.tmp')
@@ -115,8 +122,11 @@ def write_bundle(
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
             sync(target)
-        (temporary / MANIFEST_NAME).write_text(_to_yaml(parsed), encoding='utf-8')
-        sync(temporary / MANIFEST_NAME)
+        sizes_bytes = {name: (temporary / name).stat().st_size for name in files}
+        card = model_card(parsed, taxonomy, sizes_bytes)
+        for name, text in ((MODEL_CARD_NAME, card), (MANIFEST_NAME, _to_yaml(parsed))):
+            (temporary / name).write_text(text, encoding='utf-8')
+            sync(temporary / name)
         sync(temporary)
         if path.exists():
             os.replace(path, old)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 BUNDLE_FORMAT_VERSION: Literal[2] = 2
 READABLE_VERSIONS = (1, BUNDLE_FORMAT_VERSION)
 """1 knows no fused graphs; everything in it means the same here."""
-MANIFEST_NAME = 'manifest.yaml'
+MANIFEST_NAME, MODEL_CARD_NAME = 'manifest.yaml', 'README.md'
 
 Precision = Literal['fp32', 'fp16', 'bf16', 'int8']
 
@@ -117,10 +117,12 @@ class Manifest(_Strict):
     def _inside(cls, files: dict[str, str]) -> dict[str, str]:
         for name in files:
             path = PurePosixPath(name)
-            if path.is_absolute() or '..' in path.parts or '\\' in name or name == MANIFEST_NAME:
+            if path.is_absolute() or '..' in path.parts or '\\' in name:
                 raise ValueError(
                     f'got file name {name!r}, expected a relative path inside the bundle folder'
                 )
+            if name in (MANIFEST_NAME, MODEL_CARD_NAME):
+                raise ValueError(f'got file name {name!r}, which every bundle has of its own')
         return files
 
     @model_validator(mode='after')

@@ -110,7 +110,11 @@ def test_int8_alone_runs_by_itself_and_cannot_be_quantised_again(
     options = QuantizeOptions(engines=('onnxruntime',), keeps_source=False, num_threads=1)
     bundle = quantize_bundle(student, tmp_path / 'int8', calibration, frames, options)
     assert bundle.precisions == ('int8',)
-    assert sorted(path.name for path in bundle.path.iterdir()) == ['manifest.yaml', INT8_FILE]
+    assert sorted(path.name for path in bundle.path.iterdir()) == [
+        'README.md',
+        'manifest.yaml',
+        INT8_FILE,
+    ]
     for name in installed_engines():
         assert create_engine(bundle, name, 'auto', 1).info.precision == 'int8'
     with pytest.raises(BundleError, match='source weights are not there'):
