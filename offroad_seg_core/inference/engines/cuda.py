@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from offroad_seg_core.inference.engines.base import EngineError, EngineUnavailableError
 
 _MIB = 2**20
+_MEMINFO = Path('/proc/meminfo')
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,15 @@ class Cuda:
         )
 
     def require_memory(self, needed: int, what: str) -> None:
-        """Raise EngineError unless so many bytes of GPU memory are free."""
+        """Raise EngineError unless so many bytes of GPU memory are free.
+
+        On a Jetson, whose processor and GPU share their memory, CUDA calls the page cache used,
+        which the kernel gives up for whoever asks: what it can give up counts as free there.
+        """
         free, total = self.call('cudaMemGetInfo')
+        attribute = self.runtime.cudaDeviceAttr.cudaDevAttrIntegrated
+        if self.call('cudaDeviceGetAttribute', attribute, 0):
+            free = max(free, _available_memory())
         if free < needed:
             raise EngineError(
                 f'{what} needs {needed / _MIB:.0f} MiB of GPU memory: got {free / _MIB:.0f} MiB '
@@ -132,6 +140,16 @@ class Buffer:
             self._cuda.call('cudaFree', device)
         if host:
             self._cuda.call('cudaFreeHost', host)
+
+
+def _available_memory() -> int:
+    """Return the bytes that the kernel can give without swapping; 0 if it does not say."""
+    try:
+        lines = _MEMINFO.read_text(encoding='ascii').splitlines()
+    except OSError:
+        return 0
+    sizes = [line.split()[1] for line in lines if line.startswith('MemAvailable:')]
+    return int(sizes[0]) * 1024 if sizes else 0
 
 
 def _driver_release() -> str:

@@ -24,6 +24,8 @@ class SimulatedRuntime:
     def __init__(self, memory=1024 * MIB, num_gpus=1):
         self.memory = memory
         self.num_gpus = num_gpus
+        self.is_integrated = False
+        self.cached = 0  # bytes of the kernel's page cache in memory that processor and GPU share
         self.blocks = {}
         self.streams = {}
         self.graphs = {}
@@ -76,8 +78,12 @@ class SimulatedRuntime:
     def _driver_get_version(self):
         return 12060
 
+    def _device_get_attribute(self, attribute, device):
+        assert attribute == runtime.cudaDeviceAttr.cudaDevAttrIntegrated
+        return int(self.is_integrated)
+
     def _mem_get_info(self):
-        return self.memory - self.used, self.memory
+        return self.memory - self.used - self.cached, self.memory
 
     def _allocate(self, kind, size):
         block = ctypes.create_string_buffer(size)

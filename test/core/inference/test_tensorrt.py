@@ -26,6 +26,7 @@ from offroad_seg_core.inference.engines import (
     EngineUnavailableError,
     LabelEngine,
     create_engine,
+    cuda,
     tensorrt,
 )
 from offroad_seg_core.inference.engines.cuda import Cuda
@@ -225,6 +226,29 @@ def test_too_little_memory_says_how_much_is_needed(machine, bundle, memory):
     machine.simulation.runtime.memory = memory
     with pytest.raises(EngineError, match=r'needs \d+ MiB of GPU memory: got \d MiB free of \d'):
         machine.engine(bundle).run(pictures(1))
+
+
+@pytest.mark.parametrize('is_integrated', [True, False])
+def test_page_cache_is_free_where_processor_and_gpu_share_memory(
+    machine, bundle, monkeypatch, tmp_path, is_integrated
+):
+    runtime, meminfo = machine.simulation.runtime, tmp_path / 'meminfo'
+    runtime.is_integrated = is_integrated
+    runtime.cached = runtime.memory  # of a camera log that was just written
+    meminfo.write_text('MemTotal: 1048576 kB\nMemFree: 0 kB\nMemAvailable: 524288 kB\n')
+    monkeypatch.setattr(cuda, '_MEMINFO', meminfo)
+    if not is_integrated:
+        with pytest.raises(EngineError, match='got 0 MiB free of 1024 MiB'):
+            machine.engine(bundle)
+        return
+    engine = machine.engine(bundle)
+    assert engine.run(pictures(1)).logits is not None
+    meminfo.write_text('MemAvailable: 5120 kB\n')
+    with pytest.raises(EngineError, match='needs 10 MiB of GPU memory: got 5 MiB free'):
+        machine.engine(bundle).run(pictures(1))
+    meminfo.unlink()
+    with pytest.raises(EngineError, match='got 0 MiB free'):
+        machine.engine(bundle)
 
 
 def test_memory_that_ends_in_between_leaks_nothing(machine, bundle):
