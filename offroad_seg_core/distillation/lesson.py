@@ -82,10 +82,17 @@ def prepare_lesson(
     return Lesson(frames, strengths, cache.classes, tuple(answers))
 
 
+def open_ensemble(
+    config: DistillationConfig, taxonomy: Taxonomy, spec: InputSpec, stride: int = 1
+) -> Ensemble:
+    """Open the teachers; errors are those of ``prepare_lesson``, but for caches."""
+    teachers = [Teacher(entry, taxonomy) for entry in config.teachers]
+    return Ensemble(teachers, taxonomy, spec, stride)
+
+
 def open_cache(
     config: DistillationConfig, taxonomy: Taxonomy, spec: InputSpec
 ) -> tuple[Ensemble, SoftLabelCache]:
     """Open the teachers and the cache of their answers; errors are those of ``prepare_lesson``."""
-    teachers = [Teacher(entry, taxonomy) for entry in config.teachers]
-    ensemble = Ensemble(teachers, taxonomy, spec, config.soft_labels.stride)
+    ensemble = open_ensemble(config, taxonomy, spec, config.soft_labels.stride)
     return ensemble, SoftLabelCache(config.soft_labels, ensemble.identity(), ensemble.classes)

@@ -89,11 +89,10 @@ class _OfBundle:
     def __init__(self, path: Path) -> None:
         self._bundle = Bundle.load(path)
         manifest = self._bundle.manifest
-        if manifest.outputs.kind != 'logits':
+        if manifest.outputs.kind == 'labels':
             raise BundleError(
-                f'{path}: outputs {manifest.outputs.kind}, but a teacher must give the '
-                'probability of every class; fix: take a bundle that outputs logits, or the '
-                'checkpoint it was made from'
+                f'{path}: outputs labels, but a teacher must give the probability of every class; '
+                'fix: take a bundle that gives logits, or the checkpoint it was made from'
             )
         self.spec = manifest.input
         self.taxonomy = self._bundle.taxonomy

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from offroad_seg_core.datasets.loading import ValidationViews
-from offroad_seg_core.distillation.lesson import open_cache
-from offroad_seg_core.distillation.soft_labels import SoftLabels
+from offroad_seg_core.distillation.lesson import open_ensemble
 from offroad_seg_core.evaluation.predictions import CheckpointPredictor
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.taxonomy import IGNORE_INDEX
@@ -31,7 +30,7 @@ def write_pictures(config: TrainConfig, checkpoint: Path) -> Path:
     """Write a sheet of evenly spaced validation frames into the folder of a run.
 
     Args:
-        config: A run with ``distillation`` whose teachers were measured.
+        config: A run with ``distillation``.
         checkpoint: The student's.
 
     Returns:
@@ -47,13 +46,12 @@ def write_pictures(config: TrainConfig, checkpoint: Path) -> Path:
     frames = config.dataset.frames('validation', taxonomy)
     every = np.array(config.validated(len(frames)))
     chosen = every[np.linspace(0, len(every) - 1, min(NUM_FRAMES, len(every))).round().astype(int)]
-    ensemble, cache = open_cache(config.distillation, taxonomy, config.model.input_spec(stride=1))
-    answers = cache.fill([frames.files[index].image for index in chosen], ensemble)
+    ensemble = open_ensemble(config.distillation, taxonomy, config.model.input_spec(stride=1))
     views = ValidationViews(frames, predictor.spec)
     tiles, captions = [], []
-    for index, answer in zip(chosen.tolist(), answers, strict=True):
+    for index in chosen.tolist():
         image, target = frames.read(index)
-        teachers = SoftLabels.read(answer, cache.classes).label_map(confidence=0)
+        teachers = ensemble.label_map(image)
         student = predictor.predict_view(views[index]).label_map
         maps = (target, teachers, student)
         tiles += [image, *(colorize(entry, taxonomy.palette_rgb) for entry in maps)]

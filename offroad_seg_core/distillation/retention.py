@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 
-from offroad_seg_core.distillation.lesson import open_cache, prepare_lesson
-from offroad_seg_core.distillation.soft_labels import SoftLabels
+from tqdm import tqdm
+
+from offroad_seg_core.distillation.lesson import open_ensemble, prepare_lesson
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.metrics.segmentation import SegmentationScores, segmentation_scores
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.validation import merged
-
-log = logging.getLogger(__name__)
 
 FILE_NAME = 'teachers.json'
 
@@ -35,9 +33,9 @@ def answer_training_frames(config: TrainConfig) -> None:
 def measure_teachers(config: TrainConfig) -> SegmentationScores:
     """Measure the teachers' mean on the student's validation frames; write ``teachers.json``.
 
-    Their answers come from the cache, and are made where they are missing. They are interpolated
-    to the frames from there, as a student's logits are. Pixels that they say nothing about are
-    misses.
+    Their answers are not those of the cache, which are coarse: they are interpolated to the frames
+    as a student's logits are, so that the two can be compared. Pixels that they say nothing about
+    are misses.
 
     Args:
         config: A run with ``distillation``; the file is written into its folder.
@@ -54,14 +52,13 @@ def measure_teachers(config: TrainConfig) -> SegmentationScores:
     taxonomy = load_taxonomy(config.taxonomy)
     frames = config.dataset.frames('validation', taxonomy)
     frames = frames.subset(config.validated(len(frames)))
-    ensemble, cache = open_cache(config.distillation, taxonomy, config.model.input_spec(stride=1))
-    answers = cache.fill([entry.image for entry in frames.files], ensemble)
+    ensemble = open_ensemble(config.distillation, taxonomy, config.model.input_spec(stride=1))
     matrices: dict[str, ConfusionMatrix] = {}
-    for index, (entry, answer) in enumerate(zip(frames.files, answers, strict=True)):
+    bar = tqdm(frames.files, desc='teachers', unit='frame', dynamic_ncols=True, disable=None)
+    for index, entry in enumerate(bar):
+        image, target = frames.read(index)
         empty = ConfusionMatrix(taxonomy.num_classes)
-        matrix = matrices.setdefault(entry.environment, empty)
-        label_map = SoftLabels.read(answer, cache.classes).label_map(confidence=0)
-        matrix.update(label_map, frames.read(index)[1])
+        matrices.setdefault(entry.environment, empty).update(ensemble.label_map(image), target)
     scores = segmentation_scores(merged(matrices.values()), taxonomy)
     content = {
         'scores': scores.to_dict(),

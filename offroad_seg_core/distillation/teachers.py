@@ -22,7 +22,7 @@ from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.inference.preprocess import Geometry, Preprocessor
 from offroad_seg_core.inference.sliding_window import WindowRunner
 from offroad_seg_core.inference.tta import ViewRunner
-from offroad_seg_core.taxonomy import Taxonomy, TaxonomyError
+from offroad_seg_core.taxonomy import IGNORE_INDEX, Taxonomy, TaxonomyError
 from offroad_seg_core.training.validation import upsample
 
 log = logging.getLogger(__name__)
@@ -152,6 +152,19 @@ class Ensemble:
         np.divide(mean, self._totals, out=mean, where=self._totals > 0)
         mass = mean.sum(axis=0)
         return np.where(mass >= 0.5, mean / np.maximum(mass, 1e-6), 0).astype(np.float32)
+
+    def label_map(self, image: np.ndarray) -> np.ndarray:
+        """Return the likeliest class at the size of the frame, ``(H, W)`` uint8.
+
+        Pixels are 255 where nothing is said. With a stride of 1 probabilities take the way that a
+        student's logits take in a validation.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+        """
+        probs = upsample(torch.from_numpy(self(image)).unsqueeze(0), image.shape[:2])
+        best, labels = probs[0].max(dim=0)
+        return labels.masked_fill(best == 0, IGNORE_INDEX).to(torch.uint8).numpy()
 
     def identity(self) -> dict[str, Any]:
         """Return what the answers depend on, besides the frame."""

@@ -247,10 +247,7 @@ def _matrices(
         if not is_table or not all(isinstance(r, list) and len(r) == count + 1 for r in rows):
             expected = f'{count} rows of {count + 1} counts, one row for each class'
             raise RunError(f'{path}: confusion_matrix of {name}: expected {expected}')
-        if not all(type(value) is int and value >= 0 for row in rows for value in row):
-            raise RunError(f'{path}: confusion_matrix of {name}: expected whole numbers >= 0')
-        matrices[name] = ConfusionMatrix(count)
-        matrices[name].counts = np.array(rows, np.int64)
+        matrices[name] = ConfusionMatrix.from_counts(rows, path)
     return matrices
 
 

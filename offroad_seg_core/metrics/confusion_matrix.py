@@ -170,10 +170,15 @@ class ConfusionMatrix:
         if version != FORMAT_VERSION:
             expected = f'format_version {FORMAT_VERSION}'
             raise ValueError(f'{path}: got {version}; expected {expected}; save it anew')
-        return cls._from_counts(content.get('counts'), path)
+        return cls.from_counts(content.get('counts'), path)
 
     @classmethod
-    def _from_counts(cls, rows: Any, path: str | Path) -> ConfusionMatrix:
+    def from_counts(cls, rows: Any, path: str | Path) -> ConfusionMatrix:
+        """Return the matrix of counts as ``counts.tolist()`` gives them.
+
+        Raises:
+            ValueError: They are something else; names the file that they are from.
+        """
         expected = 'N rows of N + 1 whole numbers >= 0'
         is_table = isinstance(rows, list) and all(
             isinstance(row, list) and len(row) == len(rows) + 1 for row in rows

@@ -23,7 +23,8 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.metrics.segmentation import SegmentationScores, segmentation_scores
 from offroad_seg_core.taxonomy import Taxonomy
-from offroad_seg_core.training.checkpoint import FORMAT_VERSION, KEY
+from offroad_seg_core.training.checkpoint import FORMAT_VERSION, KEY, load_checkpoint
+from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.distributed import (
     all_equal_buffers,
     any_process,
@@ -166,9 +167,9 @@ class Recorder(lightning.Callback):
         if patience_steps and step - self._info['best_step'] >= patience_steps:
             log.info('stopping early: no better validation since step %d', self._info['best_step'])
             trainer.should_stop = True
-        self._save(trainer, 'last.ckpt')
-        if trainer.is_global_zero:
+        if trainer.is_global_zero:  # first, so that a finished run that can be resumed has one
             self._write_result(task, step, matrices, trainer.should_stop)
+        self._save(trainer, 'last.ckpt')
 
     def _save(self, trainer: lightning.Trainer, name: str) -> None:
         self._info['elapsed_s'] = self._elapsed_s()
@@ -240,6 +241,25 @@ class Recorder(lightning.Callback):
             raise KeyboardInterrupt
         self._stop = True
         log.warning('interrupted: saving after this step; press Ctrl-C again to stop at once')
+
+
+def finished_scores(
+    config: TrainConfig, last: Path, taxonomy: Taxonomy
+) -> SegmentationScores | None:
+    """Return the scores of a run that has trained all its steps; None if some are left.
+
+    Args:
+        config: The run.
+        last: Its ``last.ckpt``.
+        taxonomy: Its classes.
+    """
+    file = last.with_name('result.json')
+    if load_checkpoint(last).info['step'] < config.optimizer.max_steps or not file.exists():
+        return None
+    environments = json.loads(file.read_text())['environments'].values()
+    rows = [entry['confusion_matrix'] for entry in environments]
+    matrices = [ConfusionMatrix.from_counts(entry, file) for entry in rows]
+    return segmentation_scores(merged(matrices), taxonomy)
 
 
 def _keep_csv_rows(path: Path, last_step: int) -> None:

@@ -43,7 +43,7 @@ from offroad_seg_core.training.initial_weights import initialize_from
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.progress import Progress
 from offroad_seg_core.training.random_states import RandomStates
-from offroad_seg_core.training.recorder import Recorder
+from offroad_seg_core.training.recorder import Recorder, finished_scores
 from offroad_seg_core.training.task import SegmentationTask
 from offroad_seg_core.training.tensorboard_log import (
     NUM_PICTURES,
@@ -86,6 +86,9 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
         logging.getLogger('offroad_seg_core').setLevel(logging.WARNING)
     taxonomy = load_taxonomy(config.taxonomy)
     last = _prepare_folder(config, resume, taxonomy, writes=trainer.is_global_zero)
+    if resume and (scores := finished_scores(config, last, taxonomy)) is not None:
+        log.info('%s has trained all its steps', config.folder)
+        return scores
     keep_freed_memory()
     _seed_everything(config.seed)
     labelled, validation = _frames(config, taxonomy)

@@ -146,8 +146,8 @@ class TestRuns:
         config = make_student('optimizer.max_steps=1')
         answer_training_frames(config)
         scores = measure_teachers(config)
-        # The teacher's own validation saw the same frames, at full resolution.
-        assert scores.miou_present == pytest.approx(finished[1].miou_present, abs=0.03)
+        # The teacher's own validation saw the same frames, and took the same way to full size.
+        assert scores.miou_present == pytest.approx(finished[1].miou_present, abs=0.005)
         content = json.loads((config.folder / 'teachers.json').read_text())
         assert content['scores'] == scores.to_dict()
         counts = np.array(content['environments']['validation']['confusion_matrix'])

@@ -126,6 +126,33 @@ def test_killed_between_checkpoints_and_resumed_equals_uninterrupted(whole, make
     assert_equal_states(state_of(whole / 'last.ckpt'), state_of(config.folder / 'last.ckpt'))
 
 
+def test_a_finished_run_is_not_trained_further(finished, make_config):
+    _, scores = finished
+    config = make_config()
+    train(config)
+    before = (config.folder / 'last.ckpt').read_bytes()
+    again = train(config, resume=True)
+    assert again.to_dict() == scores.to_dict()
+    assert (config.folder / 'last.ckpt').read_bytes() == before
+
+
+def test_killed_before_the_last_step_was_saved(finished, make_config, monkeypatch):
+    config = make_config()
+    save = Recorder._save
+
+    def die(self, trainer, name):
+        if name == 'last.ckpt' and trainer.global_step == trainer.max_steps:
+            raise ZeroDivisionError
+        save(self, trainer, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, '_save', die)
+        with pytest.raises(ZeroDivisionError):
+            train(config)
+    assert train(config, resume=True).to_dict() == finished[1].to_dict()
+    assert load_checkpoint(config.folder / 'last.ckpt').info['step'] == config.optimizer.max_steps
+
+
 def test_two_runs_do_not_mix(finished, make_config):
     config, _ = finished
     with pytest.raises(ConfigError, match='holds a run already; continue it with --resume'):

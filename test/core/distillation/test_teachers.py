@@ -10,6 +10,7 @@ from offroad_seg_core.distillation.config import TeacherConfig  # noqa: E402
 from offroad_seg_core.distillation.networks import normalized, open_network  # noqa: E402
 from offroad_seg_core.distillation.teachers import Ensemble, Teacher  # noqa: E402
 from offroad_seg_core.inference.bundle import Bundle, BundleError, write_bundle  # noqa: E402
+from offroad_seg_core.inference.export_head import fuse_bundle  # noqa: E402
 from offroad_seg_core.inference.manifest import InputSpec  # noqa: E402
 from offroad_seg_core.inference.preprocess import Geometry, Preprocessor  # noqa: E402
 from offroad_seg_core.taxonomy import load_taxonomy  # noqa: E402
@@ -60,9 +61,24 @@ class TestBundle:
         bundle = Bundle.load(palette_bundle)
         manifest = bundle.manifest.model_dump(mode='json', exclude={'files'})
         manifest['outputs'] |= {'kind': 'labels', 'stride': 8}
-        write_bundle(tmp_path / 'fused', manifest, {'model.onnx': bundle.path / 'model.onnx'})
+        write_bundle(tmp_path / 'labels', manifest, {'model.onnx': bundle.path / 'model.onnx'})
         with pytest.raises(BundleError, match=r'outputs labels, but a teacher must .*checkpoint'):
-            open_network(tmp_path / 'fused')
+            open_network(tmp_path / 'labels')
+
+    def test_one_with_a_fused_head_still_gives_logits(self, tmp_path):
+        plain = Bundle.load(SHIPPED)
+        fused = fuse_bundle(plain, tmp_path / 'fused', plain.manifest.outputs.stride, {})
+        images = noise(size=(128, 192))[None]
+        np.testing.assert_array_equal(
+            open_network(fused.path).logits(images), open_network(SHIPPED).logits(images)
+        )
+
+    def test_its_labels_are_those_of_the_frame(self, palette_bundle):
+        image, blocks = painted(FALCON.names, (64, 96))
+        label_map = ensemble(TeacherConfig(palette_bundle), stride=1).label_map(image)
+        assert label_map.dtype == np.uint8
+        assert label_map.shape == image.shape[:2]
+        assert np.array_equal(label_map[8::16, 8::16], blocks)
 
     def test_features_need_its_architecture(self, palette_bundle):
         with pytest.raises(BundleError, match=r'architecture None, but PyTorch needs.*checkpoint'):
