@@ -8,7 +8,7 @@ import threading
 from rclpy.executors import Executor
 from rclpy.task import Future
 
-from offroad_seg_core.inference.engines.plan_builder import stop_builds
+from offroad_seg_core.inference.engines.stopping import builds_stopped
 from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_ros.model_loading import cost_overrides, open_segmenter, wanted_streams
 from offroad_seg_ros.params import NodeParams
@@ -75,8 +75,8 @@ class EnginePreparation:
         self._is_stopped = True
         thread = self._thread
         if thread is not None:
-            stop_builds()
-            thread.join(_STOP_S)  # native code must not run when the process is taken apart
+            with builds_stopped():
+                thread.join(_STOP_S)  # native code must not run when the process is taken apart
         self._discard()
 
     def _discard(self) -> None:

@@ -23,6 +23,10 @@ class EngineUnavailableError(EngineError):
     """The engine's library or hardware is not on this machine."""
 
 
+class EngineStoppedError(EngineError):
+    """Nobody waits for the engine any more: see stopping.py."""
+
+
 Report = Callable[[float, str], None]
 """Told the share of a build that is done (0 to 1, never falling) and what is being done."""
 

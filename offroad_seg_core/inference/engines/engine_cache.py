@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from offroad_seg_core.files import atomic_path, user_cache_folder
 from offroad_seg_core.inference.engines.base import EngineError
+from offroad_seg_core.inference.engines.stopping import check_not_stopped
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class EngineCache:
 
         Raises:
             EngineError: the folder cannot be written, or whatever `build` raises.
+            EngineStoppedError: stopped while another process builds it.
         """
         plan, _ = self._read(fingerprint)
         if plan is not None:
@@ -164,6 +166,7 @@ class EngineCache:
         lock = FileLock(file)
         next_reminder = time.monotonic()
         while True:
+            check_not_stopped()
             try:
                 lock.acquire(timeout=0)
                 break

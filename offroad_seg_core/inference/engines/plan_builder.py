@@ -24,9 +24,8 @@ from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines.base import EngineError, EngineUnavailableError, Report
 from offroad_seg_core.inference.engines.build_progress import ProgressLog
 from offroad_seg_core.inference.engines.gpu_graph import gpu_graph
+from offroad_seg_core.inference.engines.stopping import check_not_stopped, stoppable
 from offroad_seg_core.inference.engines.tensorrt_build import build_plan
-
-_running: set[subprocess.Popen] = set()
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,9 @@ def build_in_child(job: PlanJob, output: Path) -> None:
 
     Raises:
         EngineError: as in PlanJob.build, or the child died.
+        EngineStoppedError: see builds_stopped.
     """
+    check_not_stopped()
     environment = os.environ | {
         'PYTHONPATH': os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     }
@@ -82,28 +83,19 @@ def build_in_child(job: PlanJob, output: Path) -> None:
         env=environment,
         start_new_session=True,
     )
-    _running.add(child)
-    failure: dict[str, Any] = {}
-    progress = ProgressLog()
     assert child.stdin is not None and child.stdout is not None  # noqa: PT018
     try:
-        with suppress(BrokenPipeError):  # it died already, which its end tells
-            child.stdin.write(json.dumps({**asdict(job), 'output': str(output)}) + '\n')
-            child.stdin.flush()  # and left open: its end tells the child that the parent is gone
-        for line in child.stdout:
-            message = json.loads(line)
-            if 'share' in message:
-                progress(message['share'], message['phase'])
-            else:
-                failure = message
-        child.wait()
+        with stoppable(child):
+            failure = _converse(child, {**asdict(job), 'output': str(output)})
+            child.wait()
     finally:
-        _running.discard(child)
         child.kill()
         child.wait()
         with suppress(BrokenPipeError):
             child.stdin.close()
         child.stdout.close()
+    if failure or child.returncode:
+        check_not_stopped()
     if failure:
         error = EngineUnavailableError if failure['is_unavailable'] else EngineError
         raise error(failure['error'])
@@ -111,10 +103,21 @@ def build_in_child(job: PlanJob, output: Path) -> None:
         raise EngineError(f'the process that builds the engine {_end_of(child.returncode)}')
 
 
-def stop_builds() -> None:
-    """End the builds that other threads of this process wait for; there they become errors."""
-    for child in list(_running):
-        child.kill()
+def _converse(child: subprocess.Popen, request: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a build and log its progress; return what the child says of its failure, or {}."""
+    assert child.stdin is not None and child.stdout is not None  # noqa: PT018
+    failure: dict[str, Any] = {}
+    progress = ProgressLog()
+    with suppress(BrokenPipeError):  # it died already, which its end tells
+        child.stdin.write(json.dumps(request) + '\n')
+        child.stdin.flush()  # and left open: its end tells the child that the parent is gone
+    for line in child.stdout:
+        message = json.loads(line)
+        if 'share' in message:
+            progress(message['share'], message['phase'])
+        else:
+            failure = message
+    return failure
 
 
 def _end_of(code: int) -> str:

@@ -1,5 +1,6 @@
 """The cache of built engines, with real files and processes and a builder of plain bytes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 import json
 import logging
@@ -11,8 +12,9 @@ import time
 
 import pytest
 
-from offroad_seg_core.inference.engines.base import EngineError
+from offroad_seg_core.inference.engines.base import EngineError, EngineStoppedError
 from offroad_seg_core.inference.engines.engine_cache import EngineCache, Fingerprint
+from offroad_seg_core.inference.engines.stopping import builds_stopped
 
 DEADLINE_S = 60.0
 FINGERPRINT = Fingerprint(
@@ -239,6 +241,16 @@ def test_who_waits_builds_when_the_builder_is_killed(start, tmp_path):
     assert waiting.wait(DEADLINE_S) == 0
     assert builds.read_text().split() == ['builder', 'waiting']
     assert (tmp_path / 'got_waiting').read_bytes() == ENGINE
+
+
+def test_waiting_for_another_process_can_be_stopped(cache, start, tmp_path, caplog):
+    start('builder', hold=True)
+    wait_for((tmp_path / 'builds').exists, 'the build')
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.get_or_build, FINGERPRINT, Builder())
+        wait_for(lambda: 'waiting for another process' in caplog.text, 'its log')
+        with builds_stopped(), pytest.raises(EngineStoppedError):
+            waiting.result(DEADLINE_S)
 
 
 def test_the_record_says_what_was_built(cache, caplog):

@@ -22,14 +22,16 @@ onnx = pytest.importorskip('onnx')
 trt = pytest.importorskip('tensorrt_rtx', reason='tensorrt-rtx is not installed')
 
 from offroad_seg_core.inference.bundle import Bundle, write_bundle  # noqa: E402
-from offroad_seg_core.inference.engines import plan_builder  # noqa: E402
+from offroad_seg_core.inference.engines import stopping  # noqa: E402
 from offroad_seg_core.inference.engines.base import (  # noqa: E402
     EngineError,
+    EngineStoppedError,
     EngineUnavailableError,
 )
 from offroad_seg_core.inference.engines.build_progress import BuildProgress  # noqa: E402
 from offroad_seg_core.inference.engines.gpu_graph import gpu_graph  # noqa: E402
 from offroad_seg_core.inference.engines.plan_builder import PlanJob, build_in_child  # noqa: E402
+from offroad_seg_core.inference.engines.stopping import builds_stopped  # noqa: E402
 from offroad_seg_core.inference.engines.tensorrt_build import (  # noqa: E402
     _network_flags,
     build_plan,
@@ -236,11 +238,16 @@ def test_a_child_that_dies_is_told(job, tmp_path, monkeypatch):
 def test_a_build_can_be_stopped_from_another_thread(job, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         build = pool.submit(build_in_child, job, tmp_path / 'plan')
-        wait_for(lambda: plan_builder._running, 'the child')
-        plan_builder.stop_builds()
-        with pytest.raises(EngineError, match='was killed'):
+        wait_for(lambda: stopping._builds, 'the child')
+        with builds_stopped(), pytest.raises(EngineStoppedError, match='stopped before'):
             build.result(DEADLINE_S)
-    assert not plan_builder._running
+    assert not stopping._builds
+
+
+def test_no_build_begins_while_they_are_stopped(job, tmp_path):
+    with builds_stopped(), pytest.raises(EngineStoppedError):
+        build_in_child(job, tmp_path / 'plan')
+    assert not stopping._builds
 
 
 def is_alive(process):
