@@ -17,7 +17,7 @@ try:
     from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
     from rosbags.rosbag2.reader import zstd  # from the standard library or its backport
     from rosbags.rosbag2.storage_mcap import McapReader
-    from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+    from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader, apsw
     from rosbags.serde import SerdeError
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     from rosbags.typesys.store import Typestore
@@ -46,6 +46,7 @@ __all__ = [
     'Stores',
     'Typestore',
     'Writer',
+    'apsw',
     'get_types_from_msg',
     'get_typestore',
     'parse_qos',

@@ -5,26 +5,44 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+import copy
 import heapq
 import logging
 from pathlib import Path
 import sqlite3
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
-from offroad_seg_core.bags.library import Connection, Reader, ReaderError, zstd
+from offroad_seg_core.bags.library import Connection, Reader, ReaderError, apsw, zstd
 
 log = logging.getLogger(__name__)
 
 _ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 READ_ERRORS = (
     ReaderError, OSError, ValueError, TypeError, LookupError, EOFError, struct.error,
-    zstd.ZstdError, sqlite3.Error,
+    zstd.ZstdError, sqlite3.Error, apsw.Error,
+    RuntimeError,  # of lz4
 )  # fmt: skip
 """What the libraries raise for files that are not what they should be."""
 
 
 _Message = tuple[Connection, int, bytes]
+
+
+class _Piece(NamedTuple):
+    """What of a file can be read though the rest of it is damaged: a chunk, or all of it.
+
+    Attributes:
+        start_time: Of its first message, ns.
+        storage: Its reader.
+        own: The topics wanted that are in the file.
+        merged: Id of a topic in the file -> the bag's topic.
+    """
+
+    start_time: int
+    storage: Any
+    own: list[Connection]
+    merged: Mapping[int, Connection]
 
 
 class BagError(ValueError):
@@ -80,16 +98,17 @@ class Bag:
     ) -> Iterator[tuple[Connection, int, bytes]]:
         """Yield (connection, bag time ns, serialized message) in the order of bag time.
 
-        A damaged place ends the file that it is in, with a note.
+        Of an indexed mcap file a damaged place costs its chunk, of any other what is behind it;
+        either with a note.
 
         Args:
             connections: Of this bag; empty: all.
             start: Only messages at or after this time, ns.
             stop: Only messages before this time, ns.
         """
-        wanted = connections or self.connections
-        waiting = deque(enumerate(zip(self._storages, self._merged, strict=True)))
-        # The next message of each open file; a file is opened when its time has come.
+        pieces = self._pieces(connections or self.connections)
+        waiting = deque(enumerate(sorted(pieces, key=lambda piece: piece.start_time)))
+        # The next message of each open piece; one is opened when its time has come.
         heads: list[tuple[int, int, _Message, Iterator[_Message]]] = []
 
         def push(rank: int, messages: Iterator[_Message]) -> None:
@@ -98,34 +117,37 @@ class Bag:
                 heapq.heappush(heads, (message[1], rank, message, messages))
 
         while waiting or heads:
-            while waiting and (not heads or _begins_by(waiting[0][1][0], heads[0][0])):
-                rank, (storage, merged) = waiting.popleft()
-                push(rank, self._read(storage, merged, wanted, start, stop))
+            while waiting and (not heads or waiting[0][1].start_time <= heads[0][0]):
+                rank, piece = waiting.popleft()
+                push(rank, self._read(piece, start, stop))
             if heads:
                 _, rank, message, messages = heapq.heappop(heads)
                 yield message
                 push(rank, messages)
 
-    def _read(
-        self,
-        storage: Any,
-        merged: Mapping[int, Connection],
-        wanted: Collection[Connection],
-        start: int | None,
-        stop: int | None,
-    ) -> Iterator[_Message]:
-        """Yield what is wanted of one file, until its end or a damaged place."""
-        own = [entry for entry in storage.connections if merged[entry.id] in wanted]
-        if not own:
-            return
-        reached = start
+    def _pieces(self, wanted: Collection[Connection]) -> Iterator[_Piece]:
+        """Yield what can be read independently of the rest."""
+        for storage, merged in zip(self._storages, self._merged, strict=True):
+            own = [entry for entry in storage.connections if merged[entry.id] in wanted]
+            if not own:
+                continue
+            chunks = getattr(storage, 'chunks', ())
+            for chunk in chunks:
+                single = copy.copy(storage)
+                single.chunks = [chunk]
+                yield _Piece(chunk.message_start_time, single, own, merged)
+            if not chunks:
+                yield _Piece(storage.metadata.start_time, storage, own, merged)
+
+    def _read(self, piece: _Piece, start: int | None, stop: int | None) -> Iterator[_Message]:
+        """Yield what is wanted of a piece, until its end or a damaged place."""
+        reached = piece.start_time
         try:
-            for entry, time_ns, data in storage.messages(own, start, stop):
+            for entry, time_ns, data in piece.storage.messages(piece.own, start, stop):
                 reached = time_ns
-                yield merged[entry.id], time_ns, _inflate(data)
+                yield piece.merged[entry.id], time_ns, _inflate(data)
         except READ_ERRORS as error:
-            seconds = ((reached or self.start_time) - self.start_time) / 1e9
-            place = f'{self.path}: damaged after {seconds:.1f} s'
+            place = f'{self.path}: damaged after {(reached - self.start_time) / 1e9:.1f} s'
             self._note(f'{place}, a part was not read: {error}')
 
     def _note(self, text: str) -> None:
@@ -159,10 +181,6 @@ def _open(path: Path, stack: ExitStack) -> Bag:
     custom_data = storage.metadata.custom or {}
     # A folder's reader reads its files one after another; here they are merged by time.
     return Bag(path, getattr(storage, 'storages', [storage]), custom_data=custom_data)
-
-
-def _begins_by(storage: Any, time_ns: int) -> bool:
-    return storage.metadata.start_time <= time_ns
 
 
 def contents(bag: Bag) -> str:

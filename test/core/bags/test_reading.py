@@ -183,17 +183,56 @@ def test_mcap_messages_outside_of_chunks_are_read_too(tmp_path):
     assert found == [('/a', index, text(index, 100)) for index in range(3)]
 
 
-def test_a_damaged_place_costs_its_chunk_only(tmp_path):
-    path = write(tmp_path / 'drive', MCAP, STORAGE, count=80)
-    file = single_file(path)
+def damage(file, number):
+    """Change a byte of a compressed chunk of an mcap file."""
     data = bytearray(file.read_bytes())
-    data[data.index(b'\x28\xb5\x2f\xfd')] ^= 0xFF  # the first of four chunks
+    place = -1
+    for _ in range(number + 1):
+        place = data.index(b'\x28\xb5\x2f\xfd', place + 1)
+    data[place] ^= 0xFF
     file.write_bytes(data)
+
+
+@pytest.mark.parametrize('number', [0, 1, 2])
+def test_a_damaged_place_costs_its_chunk_only(tmp_path, number):
+    path = write(tmp_path / 'drive', MCAP, STORAGE, count=80)
+    with open_bag(path) as bag:
+        (storage,) = bag._storages
+        counts = [sum(chunk.channel_count.values()) for chunk in storage.chunks]
+    first = sum(counts[:number])
+    kept = expected(first) + expected(80, start=first + counts[number])
+    damage(single_file(path), number)
     found, (note,) = read(path)
-    assert found == []
+    assert len(counts) == 3
+    assert found == kept
     assert 'damaged after 0.0 s, a part was not read' in note
-    later, _ = read(path, 700)
-    assert later == expected(80, start=60)
+    # Neither does it matter where reading begins.
+    for start in range(100, 900, 160):
+        later, _ = read(path, start)
+        assert later == [entry for entry in kept if entry[1] >= start]
+
+
+def test_a_damaged_lz4_chunk_is_no_crash(tmp_path):
+    from mcap.writer import CompressionType
+    from mcap.writer import Writer as McapWriter
+
+    file = tmp_path / 'drive.mcap'
+    with file.open('wb') as stream:
+        writer = McapWriter(stream, chunk_size=1000, compression=CompressionType.LZ4)
+        writer.start(profile='ros2')
+        schema = writer.register_schema(STRING, 'ros2msg', b'string data')
+        channel = writer.register_channel('/a', 'cdr', schema)
+        for index in range(4):
+            message = DEFINITIONS.store.types[STRING](text(index, 1000))
+            data = DEFINITIONS.store.serialize_cdr(message, STRING)
+            writer.add_message(channel, index, bytes(data), index)
+        writer.finish()
+    content = bytearray(file.read_bytes())
+    content[content.index(b'\x04\x22\x4d\x18')] ^= 0xFF
+    file.write_bytes(content)
+    found, (note,) = read(file)
+    assert [time_ns for _, time_ns, _ in found] == [1, 2, 3]
+    assert 'damaged after 0.0 s' in note
 
 
 def test_a_bag_that_is_being_recorded(tmp_path):
