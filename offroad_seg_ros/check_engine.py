@@ -43,11 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger('offroad_seg_core').setLevel(logging.INFO)
     try:
         bundle = Bundle.load(options.bundle or share_folder() / 'models' / 'demo_desert')
-        images = check_frames(bundle, options.images)
+        frames = check_frames(bundle, options.images)
         chosen = create_engine(bundle, cache_folder=options.engine_cache)
         chosen.close()
         results = check_engines(
-            bundle, images, options.engine or tuple(ENGINES), options.runs, options.engine_cache
+            bundle,
+            frames.images,
+            options.engine or tuple(ENGINES),
+            options.runs,
+            options.engine_cache,
         )
     except (EngineError, ValueError, OSError) as error:
         print(f'nothing could be checked: {error}', file=sys.stderr)
@@ -57,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         'versions': versions(),
         'commit': git_commit(),
         'bundle': bundle.identity,
-        'num_frames': len(images),
+        'num_frames': len(frames.images),
+        'frames_from': frames.origin,
         'auto': str(chosen.info),
         'engines': [asdict(result) for result in results],
         'good': is_good(results),
@@ -74,7 +79,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--bundle', type=Path, help='folder; default: the shipped demo model')
-    parser.add_argument('--images', type=Path, help='folder of pictures to compare on')
+    parser.add_argument(
+        '--images',
+        type=Path,
+        help="folder of pictures to compare on; default: the bundle's own, or rendered ones",
+    )
     parser.add_argument(
         '--engine',
         action='append',
@@ -99,7 +108,7 @@ def _print(report: dict[str, Any], results: Sequence[EngineResult]) -> None:
     for part in ('machine', 'versions'):
         for name, value in report[part].items():
             print(f'{name:28} {value}')
-    for part in ('bundle', 'num_frames', 'auto'):
+    for part in ('bundle', 'num_frames', 'frames_from', 'auto'):
         print(f'{part:28} {report[part]}')
     rows = [_COLUMNS, *(_row(result) for result in results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 
 MIN_AGREEMENT = {'fp32': 0.999, 'fp16': 0.99, 'bf16': 0.97, 'int8': 0.95}
 """Share of pixels with the reference's label, by precision."""
-FRAMES_FOLDER = 'frames'
-"""Pictures that a bundle lists under this folder are its test frames."""
 REFERENCE = ('onnxruntime', 'fp32')
 _RENDERED_SIZE = (544, 960)
 
@@ -119,8 +117,17 @@ def check_engines(
     return results
 
 
-def check_frames(bundle: Bundle, folder: Path | None = None) -> list[NDArray[np.uint8]]:
-    """Return frames to check engines on, BGR uint8.
+class CheckFrames(NamedTuple):
+    """Frames to check engines on."""
+
+    images: list[NDArray[np.uint8]]
+    """BGR, ``(H, W, 3)`` each."""
+    origin: str
+    """Where they are from, for people."""
+
+
+def check_frames(bundle: Bundle, folder: Path | None = None) -> CheckFrames:
+    """Return frames to check engines on.
 
     Those of the folder; else the bundle's own; else two of the procedural desert.
 
@@ -130,12 +137,11 @@ def check_frames(bundle: Bundle, folder: Path | None = None) -> list[NDArray[np.
     if folder is not None:
         paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
     else:
-        own = [name for name in bundle.manifest.files if name.startswith(f'{FRAMES_FOLDER}/')]
-        paths = [bundle.path / name for name in sorted(own)]
+        paths = list(bundle.frames.values())
     read = [cv2.imread(str(path)) for path in paths]
     images: list[NDArray[np.uint8]] = [image for image in read if image is not None]
     if images:
-        return images
+        return CheckFrames(images, 'the bundle' if folder is None else str(folder))
     if folder is not None:
         raise ValueError(
             f'{folder}: got no readable picture among {len(paths)} files, expected JPEG or PNG'
@@ -144,7 +150,8 @@ def check_frames(bundle: Bundle, folder: Path | None = None) -> list[NDArray[np.
 
     drive = Drive(DEMO_SEED, 2, size=_RENDERED_SIZE)
     frames = [drive.frame(1, camera).frame for camera in drive.cameras]
-    return [np.ascontiguousarray(frame.image_rgb[:, :, ::-1]) for frame in frames]
+    rendered = [np.ascontiguousarray(frame.image_rgb[:, :, ::-1]) for frame in frames]
+    return CheckFrames(rendered, 'the procedural desert')
 
 
 def is_good(results: Sequence[EngineResult]) -> bool:

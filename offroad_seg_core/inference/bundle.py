@@ -33,6 +33,9 @@ from offroad_seg_core.inference.manifest import (
 from offroad_seg_core.inference.model_card import model_card
 from offroad_seg_core.taxonomy import Taxonomy
 
+FRAMES_FOLDER = 'frames'
+"""Files under it are pictures to check engines on."""
+
 
 class BundleError(ValueError):
     """A bundle is missing, damaged, of another version, or inconsistent."""
@@ -65,6 +68,12 @@ class Bundle:
     def precisions(self) -> tuple[str, ...]:
         """The precisions that the bundle has a file for."""
         return tuple(model.precision for model in self.manifest.models)
+
+    @property
+    def frames(self) -> dict[str, Path]:
+        """The pictures to check engines on: name inside the bundle → file; often none."""
+        names = sorted(self.manifest.files)
+        return {name: self.path / name for name in names if name.startswith(f'{FRAMES_FOLDER}/')}
 
     def model_file(self, precision: str) -> Path:
         """Return the ONNX file of a precision; BundleError names what there is."""

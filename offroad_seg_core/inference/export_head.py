@@ -73,7 +73,7 @@ def fuse_bundle(
     manifest['outputs'].update(kind='fused', label_stride=label_stride)
     parities = {}
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
+        files = dict(bundle.frames)
         for model in bundle.manifest.models:
             plain = logits_only(onnx.load(bundle.path / model.file))
             file = files[model.file] = Path(folder) / model.file

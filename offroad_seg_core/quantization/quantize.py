@@ -264,4 +264,4 @@ def _with_int8(
         others, files = [], {}
     entry = {'precision': 'int8', 'file': INT8_FILE, 'is_checked': is_checked}
     manifest['models'] = [*others, entry]
-    return manifest, {**files, INT8_FILE: file}
+    return manifest, {**bundle.frames, **files, INT8_FILE: file}

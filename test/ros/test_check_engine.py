@@ -29,6 +29,7 @@ def test_as_a_process_without_ros(palette_bundle, tmp_path):
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['good']
     assert report['num_frames'] == 2
+    assert report['frames_from'] == 'the procedural desert'
     assert {'cpu', 'gpu_name'} <= set(report['machine'])
     assert {'python', 'onnxruntime'} <= set(report['versions'])
     (reference,) = [entry for entry in report['engines'] if entry['engine'] == 'onnxruntime']

@@ -134,13 +134,16 @@ def test_frames_of_a_folder_of_the_bundle_or_rendered(bundle, tmp_path):
     with pytest.raises(ValueError, match='no readable picture among 1 files'):
         check_frames(bundle, folder)
     cv2.imwrite(str(folder / 'one.png'), picture)
-    (found,) = check_frames(bundle, folder)
+    (found,), origin = check_frames(bundle, folder)
     np.testing.assert_array_equal(found, picture)
+    assert origin == str(folder)
     manifest = bundle.manifest.model_dump(mode='json', exclude={'files'})
     files = {'model.onnx': bundle.model_file('fp32'), 'frames/one.png': folder / 'one.png'}
     own = write_bundle(tmp_path / 'own', manifest, files)
-    (found,) = check_frames(own)
+    (found,), origin = check_frames(own)
     np.testing.assert_array_equal(found, picture)
-    rendered = check_frames(bundle)
+    assert origin == 'the bundle'
+    rendered, origin = check_frames(bundle)
+    assert origin == 'the procedural desert'
     assert [image.shape for image in rendered] == [(544, 960, 3)] * 2
     assert all(image.std() > 10 for image in rendered)

@@ -37,7 +37,7 @@ def cache(tmp_path_factory):
 
 @pytest.mark.parametrize('name', GPU_ENGINES)
 def test_it_agrees_with_the_reference(bundle, cache, name):
-    results = check_engines(bundle, check_frames(bundle), [name], 20, cache)
+    results = check_engines(bundle, check_frames(bundle).images, [name], 20, cache)
     ran = [result for result in results if result.status != 'unavailable']
     if not ran:
         pytest.skip(results[0].reason)

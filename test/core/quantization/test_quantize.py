@@ -1,10 +1,13 @@
 """Bundles are quantised within limits, with sensitive parts in float, or not at all."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 
-from offroad_seg_core.inference.bundle import BundleError
+from offroad_seg_core.evaluation.engine_check import check_frames
+from offroad_seg_core.inference.bundle import BundleError, write_bundle
 from offroad_seg_core.inference.engines import create_engine
 from offroad_seg_core.inference.export_head import fuse_bundle
 from offroad_seg_core.quantization.accuracy import AccuracyLimits
@@ -102,6 +105,19 @@ def test_a_fused_bundle_stays_fused(student, calibration, frames, tmp_path):
     model = onnx.load(bundle.model_file('int8'))
     assert [value.name for value in model.graph.output] == ['logits', 'label_map', 'confidence']
     assert create_engine(bundle, 'onnxruntime', 'int8', 1).info.gives_labels
+
+
+def test_test_frames_go_along(student, calibration, frames, tmp_path):
+    manifest = student.manifest.model_dump(mode='json', exclude={'files'})
+    files = {'model.onnx': student.model_file('fp32'), 'frames/00.png': frames.files[0].image}
+    source = write_bundle(tmp_path / 'source', manifest, files)
+    fused = fuse_bundle(source, tmp_path / 'fused', 2, {})
+    assert fused.frames.keys() == {'frames/00.png'}
+    options = replace(ONE_ENGINE, keeps_source=False)
+    bundle = quantize_bundle(fused, tmp_path / 'int8', calibration, frames, options)
+    (image,), origin = check_frames(bundle)
+    np.testing.assert_array_equal(image[..., ::-1], frames.read(0)[0])
+    assert origin == 'the bundle'
 
 
 def test_int8_alone_runs_by_itself_and_cannot_be_quantised_again(
