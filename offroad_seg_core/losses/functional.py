@@ -104,8 +104,17 @@ def cross_entropy_of(
 
 def quotient_of_sums(loss: Tensor, weight: Tensor) -> Tensor:
     """Divide a sum of weighted losses by that of the weights, both over all processes."""
-    loss, weight = world_sums(loss, weight)
-    return loss / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+    return quotient_or_zero(*world_sums(loss, weight))
+
+
+def quotient_or_zero(loss: Tensor, weight: Tensor) -> Tensor:
+    """Divide; where a weight is 0, so is the loss, and it stays 0.
+
+    Bounding the weight by a tiny number would do for the value alone: the gradient, which is
+    1 / weight, grows beyond what float32 holds as soon as anything multiplies it, and then
+    infinity times 0 is nan.
+    """
+    return loss / weight.where(weight > 0, 1)
 
 
 def dice_loss(

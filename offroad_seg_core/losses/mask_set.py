@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offroad_seg_core.losses.functional import quotient_of_sums
+from offroad_seg_core.losses.functional import quotient_of_sums, quotient_or_zero
 from offroad_seg_core.models.contract import QueryPredictions
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
@@ -168,7 +168,7 @@ def _mask_loss(
     sampled = _at_points(logits, places)
     # `truth` is a part of `valid`: ignored pixels count in neither.
     entropy = (functional.softplus(sampled) * valid - sampled * truth).sum(1)
-    entropy = entropy / valid.sum(1).clamp(min=torch.finfo(valid.dtype).tiny)
+    entropy = quotient_or_zero(entropy, valid.sum(1))
     probs = sampled.sigmoid()
     overlap = 2 * (probs * truth).sum(1) + 1
     dice = 1 - overlap / ((probs * valid).sum(1) + truth.sum(1) + 1)

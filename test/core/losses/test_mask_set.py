@@ -146,6 +146,19 @@ def test_it_is_the_loss_of_transformers():
     assert ours == pytest.approx(float(expected), rel=0.01)  # other random points
 
 
+def test_a_mask_of_which_no_point_is_labelled():
+    # One labelled pixel of 4096, in the last corner, and one point.
+    target = torch.full((1, 64, 64), 255)
+    target[0, -1, -1] = 2
+    classes = torch.randn(1, 3, NUM_CLASSES + 1)
+    masks = torch.randn(1, 3, 64, 64, requires_grad=True)
+    loss = loss_of(classes, masks, target, num_points=1, class_factor=1e-9)
+    loss.backward()
+    # Neither entropy nor Dice sees anything: overlap and areas are the smoothing's 1.
+    assert loss.detach() == pytest.approx(0, abs=1e-6)
+    assert torch.equal(masks.grad, torch.zeros_like(masks))
+
+
 class TestAsATerm:
     def test_by_name(self):
         target = halves()

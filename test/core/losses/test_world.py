@@ -110,3 +110,32 @@ def test_two_processes_have_the_loss_of_one(results, name, part):
     if part == 'all ignored':
         assert float(loss) == 0
         assert torch.isfinite(gradient).all()
+
+
+class TestWithoutAnyLabel:
+    """As training has it: float32, and gradients that a factor multiplies."""
+
+    @pytest.fixture(params=[1, 8])
+    def world(self, request, monkeypatch):
+        """Let there be so many processes, all with the same batch."""
+        if request.param > 1:
+            monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
+            monkeypatch.setattr(torch.distributed, 'get_world_size', lambda: request.param)
+            monkeypatch.setattr(torch.distributed, 'all_reduce', lambda t: t.mul_(request.param))
+
+    @pytest.mark.parametrize('name', LOSSES)
+    def test_loss_and_gradient_are_zero(self, world, name):
+        from offroad_seg_core.losses import LossConfig, LossTerm, SegmentationLoss
+        from offroad_seg_core.models.contract import QueryPredictions
+
+        data = make_data(0)
+        logits = data['logits'].float().requires_grad_()
+        classes = torch.randn(4, 6, 6, requires_grad=True)
+        output = QueryPredictions((classes,), (logits,)) if name in OF_QUERIES else logits
+        config = LossConfig((LossTerm(name, weight=8.0),))
+        loss = SegmentationLoss(config, data['weights'], data['shares'])
+        total = loss(output, data['all ignored'])['total']
+        total.backward()
+        assert total == 0
+        assert torch.equal(logits.grad, torch.zeros_like(logits))
+        assert classes.grad is None or torch.equal(classes.grad, torch.zeros_like(classes))
