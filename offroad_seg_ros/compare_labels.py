@@ -3,7 +3,8 @@
     ros2 run offroad_seg_ros evaluate_bag drive --output offline
     ros2 run offroad_seg_ros compare_labels offline recorded_outputs
 
-Ends with 0 where every frame that both have is identical, 1 where one differs, 2 for bad input.
+Ends with 0 where every frame that both have is identical, 1 where one differs, 2 for bad input or
+a camera of both that has no frame in both.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not found.num_identical and not found.different:
         print('compare_labels: no frame is in both; are they of one drive?', file=sys.stderr)
         return 2
-    return 0 if found.agrees else 1
+    if found.different:
+        return 1
+    return 2 if found.apart else 0
 
 
 if __name__ == '__main__':

@@ -52,17 +52,43 @@ def find_cameras(topics: Mapping[str, str]) -> tuple[CameraTopic, ...]:
     compressed pictures, or cameras differ, the transport that most cameras have is taken (raw if
     equal), since the node takes one for all. At most MAX_CAMERAS are returned.
     """
-    inputs: dict[str, list[str]] = {'raw': [], 'compressed': []}
-    for topic, kind in topics.items():
-        if any(_NO_PICTURE.fullmatch(part) for part in topic.split('/')):
-            continue
-        if kind == IMAGE_TYPE or (kind == COMPRESSED_TYPE and topic.endswith('/compressed')):
-            inputs[TRANSPORTS[kind]].append(topic)
-    transport = max(inputs, key=lambda name: len(inputs[name]))
-    found = inputs[transport][:MAX_CAMERAS]
+    inputs = _picture_topics(topics)
+    usual = _usual_transport(inputs)
+    return _named({t: kind for t, kind in inputs.items() if kind == usual}, MAX_CAMERAS)
+
+
+def find_all_cameras(topics: Mapping[str, str]) -> tuple[CameraTopic, ...]:
+    """Return every camera among topics, those of the other transport too, see find_cameras.
+
+    Of a camera that has both transports, the one that most cameras have is taken.
+    """
+    inputs = _picture_topics(topics)
+    usual = _usual_transport(inputs)
+    known = [_telling_parts(topic) for topic, kind in inputs.items() if kind == usual]
+    return _named(
+        {t: k for t, k in inputs.items() if k == usual or _telling_parts(t) not in known}
+    )
+
+
+def _picture_topics(topics: Mapping[str, str]) -> dict[str, str]:
+    """Return topic → transport of those that carry camera pictures."""
+    return {
+        topic: TRANSPORTS[kind]
+        for topic, kind in topics.items()
+        if (kind == IMAGE_TYPE or (kind == COMPRESSED_TYPE and topic.endswith('/compressed')))
+        and not any(_NO_PICTURE.fullmatch(part) for part in topic.split('/'))
+    }
+
+
+def _usual_transport(inputs: Mapping[str, str]) -> str:
+    return max(('raw', 'compressed'), key=list(inputs.values()).count)
+
+
+def _named(inputs: Mapping[str, str], most: int | None = None) -> tuple[CameraTopic, ...]:
+    chosen = list(inputs)[:most]
     return tuple(
-        CameraTopic(name, topic, transport)
-        for name, topic in zip(camera_names(found), found, strict=True)
+        CameraTopic(name, topic, inputs[topic])
+        for name, topic in zip(camera_names(chosen), chosen, strict=True)
     )
 
 
@@ -87,10 +113,10 @@ def _telling_parts(topic: str) -> list[str]:
         parts.pop()
     if len(parts) == 1 and _GENERIC.fullmatch(parts[0]):
         parts = ['camera']
-    return [_as_name(part) for part in parts]
+    return [as_name(part) for part in parts]
 
 
-def _as_name(part: str) -> str:
-    """Make a text a valid camera name: letters, digits, single underscores, a letter first."""
+def as_name(part: str) -> str:
+    """Return a text as a camera name: letters, digits, single underscores, a letter first."""
     name = re.sub(r'[^A-Za-z0-9]+', '_', part).strip('_') or 'camera'
     return name if name[0].isalpha() else f'camera_{name}'

@@ -21,7 +21,7 @@ from offroad_seg_core.bags.camera_topics import (
     TRANSPORTS,
     CameraTopic,
     camera_names,
-    find_cameras,
+    find_all_cameras,
 )
 from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.library import SerdeError, Stores, Typestore, get_typestore
@@ -117,7 +117,7 @@ def choose_cameras(bag: Bag, topics: Sequence[str] = ()) -> dict[str, CameraTopi
     """
     types = {entry.topic: entry.msgtype for entry in bag.connections}
     if not topics:
-        found = find_cameras(types)
+        found = find_all_cameras(types)
         if not found:
             expected = 'sensor_msgs/Image or CompressedImage of a camera'
             raise BagError(f'{bag.path}: got no {expected}; it holds {contents(bag)}')

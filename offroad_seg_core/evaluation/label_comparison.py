@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.label_images import decode_labels
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.datasets.masks import MaskReader
+from offroad_seg_core.evaluation.frame_table import CSV, read_table
 from offroad_seg_core.evaluation.inputs import is_bag
 from offroad_seg_core.evaluation.outputs import label_bag, labels
+from offroad_seg_core.evaluation.outputs.sink import frame_path
 from offroad_seg_core.evaluation.recorded_labels import output_topics
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
+from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels
 from offroad_seg_core.taxonomy import load_taxonomy
 
-# How far out of the order of stamps a set may be.
-_REACH_NS = 2_000_000_000
-_BEGINNING, _END = -(2**63), 2**63
 # The widest taxonomy there is: only stored numbers are compared, whatever they mean.
 _ANY_IDS = MaskReader(load_taxonomy('goose64'), 'class_ids', unknown='ignore')
 
 
-class Key(NamedTuple):
-    """Which frame a label map is of."""
+class _Labels(NamedTuple):
+    """A set of label maps: whose they are, in the order in which they are best read."""
 
-    camera: str
-    stamp_ns: int
+    frames: Mapping[Key, object]
+    read: Callable[[Key], np.ndarray]
 
 
 @dataclass
@@ -43,17 +43,19 @@ class Comparison:
         different: Frame -> share of its pixels that differ; 1 for another size.
         only_first: Frames that only the first set has.
         only_second: Frames that only the second set has.
+        apart: Cameras that both sets have, without a frame that both have.
     """
 
     num_identical: int = 0
     different: dict[Key, float] = field(default_factory=dict)
     only_first: list[Key] = field(default_factory=list)
     only_second: list[Key] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
 
     @property
     def agrees(self) -> bool:
-        """Whether there are frames in both sets, all of them identical."""
-        return self.num_identical > 0 and not self.different
+        """Whether frames of every camera of both sets are in both, all of them identical."""
+        return self.num_identical > 0 and not self.different and not self.apart
 
     def text(self) -> str:
         """Return the findings for a terminal."""
@@ -69,6 +71,7 @@ class Comparison:
         for name, keys in (('first', self.only_first), ('second', self.only_second)):
             if keys:
                 lines.append(f'{len(keys)} frames are only in the {name}')
+        lines += [f'{camera}: no frame is in both; are its stamps equal?' for camera in self.apart]
         return '\n'.join(lines)
 
 
@@ -84,31 +87,15 @@ def compare_labels(first: str | Path, second: str | Path) -> Comparison:
         ValueError: One of them holds no labels.
     """
     found = Comparison()
-    streams = (_read(Path(first)), _read(Path(second)))
-    only = (found.only_first, found.only_second)
-    waiting: tuple[dict[Key, np.ndarray], dict[Key, np.ndarray]] = ({}, {})
-    reached = [_BEGINNING, _BEGINNING]
-    while min(reached) < _END:
-        # The side that is behind goes on, so that what waits for its partner is little.
-        side = int(reached[1] < reached[0])
-        entry = next(streams[side], None)
-        if entry is None:
-            reached[side] = _END
-        else:
-            key, label_map = entry
-            reached[side] = key.stamp_ns
-            other = waiting[1 - side].pop(key, None)
-            if other is not None:
-                _add(found, key, label_map, other)
-            else:
-                waiting[side][key] = label_map
-        for known, missing, limit in zip(waiting, only, reached[::-1], strict=True):
-            for key in [key for key in known if key.stamp_ns < limit - _REACH_NS]:
-                del known[key]
-                missing.append(key)
-    for known, missing in zip(waiting, only, strict=True):
-        missing += known
-        missing.sort()
+    with _open(Path(first)) as one, _open(Path(second)) as other:
+        for key in one.frames:
+            if key in other.frames:
+                _add(found, key, one.read(key), other.read(key))
+    found.only_first = sorted(one.frames.keys() - other.frames.keys())
+    found.only_second = sorted(other.frames.keys() - one.frames.keys())
+    both = [{key.camera for key in keys} for keys in (one.frames, other.frames)]
+    compared = {key.camera for key in one.frames.keys() & other.frames.keys()}
+    found.apart = sorted((both[0] & both[1]) - compared)
     return found
 
 
@@ -120,38 +107,52 @@ def _add(found: Comparison, key: Key, one: np.ndarray, other: np.ndarray) -> Non
         found.num_identical += 1
 
 
-def _read(path: Path) -> Iterator[tuple[Key, np.ndarray]]:
+@contextmanager
+def _open(path: Path) -> Iterator[_Labels]:
     if not path.exists():
         raise SourceError(f'{path}: not there; fix: give a result, a bag or a folder of labels')
-    for name in (label_bag.FOLDER, labels.FOLDER):
-        if (path / name).is_dir():
-            path = path / name
-            break
-    return _from_bag(path) if is_bag(path) else _from_files(path)
-
-
-def _from_bag(path: Path) -> Iterator[tuple[Key, np.ndarray]]:
+    if (path / label_bag.FOLDER).is_dir():
+        path = path / label_bag.FOLDER
+    if not is_bag(path):
+        files = _files(path)
+        yield _Labels(files, lambda key: _ANY_IDS.read_stored(files[key]))
+        return
     with open_bag(path) as bag:
         types = {entry.topic: entry.msgtype for entry in bag.connections}
-        cameras = {topic: camera for camera, topic in output_topics(types, 'mask').items()}
-        if not cameras:
+        topics = output_topics(types, 'mask')
+        if not topics:
             held = ', '.join(sorted(types)) or 'nothing'
             raise SourceError(f'{path}: got no topic .../segmentation/mask; it holds {held}')
-        wanted = [entry for entry in bag.connections if entry.topic in cameras]
-        for entry, _, data in bag.messages(wanted):
-            key = Key(cameras[entry.topic], header_stamp_ns(data))
-            yield key, decode_labels(entry.msgtype, data)
+        stored = StampedLabels(bag, topics)
+
+        def read(key: Key) -> np.ndarray:
+            message = stored.read(key)
+            if message is None:
+                raise SourceError(f'{path}: got no labels of {key} any more; is it being written?')
+            return decode_labels(*message)
+
+        yield _Labels(stored.times_ns, read)
 
 
-def _from_files(path: Path) -> Iterator[tuple[Key, np.ndarray]]:
-    read: Callable[[Path], np.ndarray] = _ANY_IDS.read_stored
-    keys = {
-        Key(file.parent.name, stamp_ns): file
-        for file in sorted(path.rglob('*.png'))
-        if (stamp_ns := stamp_in_name(file.stem)) is not None
-    }
-    if not keys:
+def _files(path: Path) -> dict[Key, Path]:
+    """Return the label files of a result, whose table says their stamps, or of a folder."""
+    folder = path / labels.FOLDER
+    if (path / CSV).is_file():
+        table = read_table(path)
+        columns = (table[name] for name in ('camera', 'name', 'stamp_ns'))
+        listed = [
+            (Key(camera, int(stamp_ns)), frame_path(folder, camera, name, '.png'))
+            for camera, name, stamp_ns in zip(*columns, strict=True)
+        ]
+    else:
+        home = folder if folder.is_dir() else path
+        files = [(file, stamp_in_name(file.stem)) for file in sorted(home.rglob('*.png'))]
+        listed = [(Key(file.parent.name, stamp), file) for file, stamp in files if stamp is not None]
+        listed.sort(key=lambda entry: (entry[0].stamp_ns, entry[0].camera))
+    found: dict[Key, Path] = {}
+    for key, file in listed:
+        if file.is_file():
+            found.setdefault(key, file)  # of a stamp that repeats, the first, as in bags
+    if not found:
         raise SourceError(f'{path}: got no <camera>/<stamp>.png, expected label maps')
-    # In the order of stamps, as a recording is.
-    for key in sorted(keys, key=lambda entry: (entry.stamp_ns, entry.camera)):
-        yield key, read(keys[key])
+    return found

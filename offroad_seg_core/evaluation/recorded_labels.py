@@ -6,23 +6,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+import re
 from typing import Any, Protocol
 
 import numpy as np
 
 from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, TRANSPORTS, CameraTopic, sibling
-from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.label_images import decode_labels
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 from offroad_seg_core.evaluation.sources.frame import Frame, SourceError, file_identity
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
+from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels, stamped_messages
 
 Frames = Iterator[tuple[int, Frame]]
 Encode = Callable[[np.ndarray], np.ndarray]
 
-# How far apart, at most, a frame and its labels lie in the bag that holds both, and how far a
-# separate bag's stamps run ahead before what is left of a frame's labels is given up.
+# How far apart, at most, a frame and its labels lie in the bag that holds both.
 _REACH_NS = 2_000_000_000
+# Names of topics that hold class ids, and of those that hold something else.
+_CLASSES, _NO_CLASSES = re.compile('label|semantic'), re.compile('depth|instance')
 
 
 class LabelSource(Protocol):
@@ -59,28 +61,37 @@ class LabelTopics:
 
     def attach(self, key: str, frames: Frames, start_ns: int | None) -> Frames:
         """Yield frames with their labels, see LabelSource."""
-        cameras = {topic: camera for camera, topic in self.topics.items()}
-        first_ns = start_ns - _REACH_NS if start_ns is not None and self.beside_frames else None
         with open_bag(self.path) as bag:
-            wanted = [entry for entry in bag.connections if entry.topic in cameras]
-            messages = bag.messages(wanted, first_ns) if wanted else iter(())
-            pending: dict[tuple[str, int], tuple[int, Callable[[], np.ndarray]]] = {}
-            reached_ns = -(2**63)
-            for part, frame in frames:
-                now_ns = frame.time_ns if self.beside_frames else frame.stamp_ns
-                while reached_ns <= now_ns + _REACH_NS:
-                    message = next(messages, None)
-                    if message is None:
-                        break
-                    entry, time_ns, data = message
-                    stamp_ns = header_stamp_ns(data)
-                    reached_ns = time_ns if self.beside_frames else stamp_ns
-                    if reached_ns >= now_ns - _REACH_NS:
-                        load = partial(self._decode, entry.msgtype, data)
-                        pending[cameras[entry.topic], stamp_ns] = reached_ns, load
-                pending = {k: e for k, e in pending.items() if e[0] >= now_ns - _REACH_NS}
-                found = pending.pop((frame.camera, frame.stamp_ns), None)
-                yield part, with_map(frame, key, found[1]) if found else frame
+            attach = self._attach_beside if self.beside_frames else self._attach_by_stamp
+            yield from attach(bag, key, frames, start_ns)
+
+    def _attach_beside(self, bag: Bag, key: str, frames: Frames, start_ns: int | None) -> Frames:
+        """Yield frames with labels that were recorded within _REACH_NS of them."""
+        first_ns = None if start_ns is None else start_ns - _REACH_NS
+        messages = stamped_messages(bag, self.topics, first_ns)
+        pending: dict[Key, tuple[int, Callable[[], np.ndarray]]] = {}
+        reached_ns = -(2**63)
+        for part, frame in frames:
+            now_ns = frame.time_ns
+            while reached_ns <= now_ns + _REACH_NS:
+                message = next(messages, None)
+                if message is None:
+                    break
+                of, reached_ns, kind, data = message
+                if reached_ns >= now_ns - _REACH_NS:
+                    pending[of] = reached_ns, partial(self._decode, kind, data)
+            pending = {k: e for k, e in pending.items() if e[0] >= now_ns - _REACH_NS}
+            found = pending.pop(Key(frame.camera, frame.stamp_ns), None)
+            yield part, with_map(frame, key, found[1]) if found else frame
+
+    def _attach_by_stamp(self, bag: Bag, key: str, frames: Frames, start_ns: int | None) -> Frames:
+        """Yield frames with the labels of their stamp, wherever these lie in their bag."""
+        del start_ns  # is of another bag
+        labels = StampedLabels(bag, self.topics)
+        for part, frame in frames:
+            is_stamped = frame.stamp_ns > 0  # else all frames would look like one
+            found = labels.read(Key(frame.camera, frame.stamp_ns)) if is_stamped else None
+            yield part, with_map(frame, key, partial(self._decode, *found)) if found else frame
 
     def _decode(self, kind: str, data: bytes) -> np.ndarray:
         return self.encode(decode_labels(kind, data))
@@ -142,7 +153,10 @@ def with_map(frame: Frame, key: str, load: Callable[[], np.ndarray]) -> Frame:
 
 
 def truth_topics(types: Mapping[str, str], cameras: Mapping[str, CameraTopic]) -> dict[str, str]:
-    """Return camera -> topic of exact label maps: the first one below `<camera>/ground_truth`.
+    """Return camera -> topic of exact label maps: one below `<camera>/ground_truth`.
+
+    Of several, one that is called label_map, labels or semantic is taken before others, and those
+    of depth and instances after others.
 
     Args:
         types: Topic -> type of a bag.
@@ -151,22 +165,28 @@ def truth_topics(types: Mapping[str, str], cameras: Mapping[str, CameraTopic]) -
     found = {}
     for camera in cameras.values():
         prefix = sibling(camera.info_topic, 'ground_truth')
-        topics = [t for t, kind in sorted(types.items()) if kind == IMAGE_TYPE]
-        beside = [topic for topic in topics if topic.startswith(prefix)]
+        beside = [t for t, kind in types.items() if kind == IMAGE_TYPE and t.startswith(prefix)]
         if beside:
-            found[camera.name] = beside[0]
+            found[camera.name] = min(beside, key=partial(_truth_rank, prefix=prefix))
     return found
 
 
+def _truth_rank(topic: str, prefix: str) -> tuple[bool, bool, str]:
+    name = topic.removeprefix(prefix)
+    return bool(_NO_CLASSES.search(name)), not _CLASSES.search(name), topic
+
+
 def output_topics(types: Mapping[str, str], output: str) -> dict[str, str]:
-    """Return camera -> topic of what the node said: `.../<camera>/segmentation/<output>`."""
+    """Return camera -> topic of what the node said: `.../<camera>/segmentation/<output>`.
+
+    Where several have the same camera, as of several drives, it is `<drive>/<camera>`.
+    """
     ending = f'/segmentation/{output}'
-    topics = [topic for topic, kind in types.items() if kind in TRANSPORTS]
-    return {
-        topic.removesuffix(ending).rpartition('/')[2]: topic
-        for topic in topics
-        if topic.endswith(ending)
-    }
+    topics = [t for t, kind in types.items() if kind in TRANSPORTS and t.endswith(ending)]
+    places = [topic.removesuffix(ending).strip('/') for topic in topics]
+    cameras = [place.rpartition('/')[2] for place in places]
+    is_unique = len(set(cameras)) == len(cameras)
+    return dict(zip(cameras if is_unique else places, topics, strict=True))
 
 
 def check_topics(bag: Bag, topics: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from offroad_seg_core.evaluation.class_scores import class_scores
 from offroad_seg_core.evaluation.counting import SHARE
 from offroad_seg_core.evaluation.frame_table import read_table
-from offroad_seg_core.evaluation.outputs.sink import safe_name
+from offroad_seg_core.evaluation.outputs.sink import frame_path
 from offroad_seg_core.evaluation.parts import UNFINISHED
 from offroad_seg_core.evaluation.result import read_summary
 from offroad_seg_core.metrics.arithmetic import divide
@@ -131,7 +131,7 @@ def _frames(result: DriveResult) -> dict[str, Any]:
     is_timed = result.summary['source']['kind'] != 'dataset'
     seconds = (times - times.min()) / 1e9 if is_timed else np.arange(len(times), dtype=float)
     paths = [
-        f'{safe_name(camera)}/{safe_name(name)}'
+        frame_path(Path(), camera, name, '').as_posix()
         for camera, name in zip(columns['camera'], columns['name'], strict=True)
     ]
     present = _pictures(result.folder)

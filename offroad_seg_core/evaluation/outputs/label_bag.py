@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import yaml
 
+from offroad_seg_core.bags.camera_topics import as_name
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.outputs.overlay_video import draw_overlay
-from offroad_seg_core.evaluation.outputs.sink import Labelled
+from offroad_seg_core.evaluation.outputs.sink import Labelled, distinct
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.lookup import lookup
 from offroad_seg_core.visualization import DEFAULT_ALPHA
@@ -67,7 +68,8 @@ class LabelBag:
         """Write a frame's messages, see Sink."""
         assert self._bag is not None  # begin comes first
         frame, label_map = labelled.frame, labelled.prediction.label_map
-        header, base = Header(frame.stamp_ns, frame.frame_id), f'/{frame.camera}/segmentation'
+        header = Header(frame.stamp_ns, frame.frame_id)
+        base = f'/{_topic(frame.camera)}/segmentation'
         write, time_ns = self._bag.write_image, frame.time_ns
         if self._is_empty:  # in each file of the split bag, so that each can be played alone
             self._bag.write_latched(LABEL_NAMES, time_ns, self._label_names)
@@ -94,16 +96,23 @@ class LabelBag:
         """Make the parts one split bag, see Sink."""
         target = folder / FOLDER
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
         described: list[tuple[str, dict[str, Any]]] = []
         for part in (path / FOLDER for path in parts):
             content = yaml.safe_load((part / _METADATA).read_text(encoding='utf-8'))[_INFORMATION]
             if content['message_count']:
+                target.mkdir(exist_ok=True)
                 name = f'{FOLDER}_{len(described)}.mcap'
                 shutil.copyfile(part / f'{FOLDER}.mcap', target / name)
                 described.append((name, content))
+        if not described:  # no frame got labels
+            return
         with atomic_path(target / _METADATA) as path:
             path.write_text(yaml.safe_dump({_INFORMATION: _joined(described)}), 'utf-8')
+
+
+def _topic(camera: str) -> str:
+    """Return a camera as ROS topics may be called: of letters, digits and single underscores."""
+    return '/'.join(distinct(as_name(part), part, '_') for part in camera.split('/'))
 
 
 def _joined(parts: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:

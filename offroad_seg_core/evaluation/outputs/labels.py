@@ -27,7 +27,8 @@ class LabelFiles:
 
     def prepare(self, labelled: Labelled) -> None:
         """Write the file, see Sink."""
-        path = frame_path(self._folder, labelled.frame, '.png')
+        frame = labelled.frame
+        path = frame_path(self._folder, frame.camera, frame.name, '.png')
         path.parent.mkdir(parents=True, exist_ok=True)
         _, data = cv2.imencode('.png', labelled.prediction.label_map, _PNG)
         path.write_bytes(data.tobytes())

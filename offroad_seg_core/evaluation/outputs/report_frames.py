@@ -48,7 +48,8 @@ class ReportFrames:
         """Write the file, see Sink."""
         if labelled.place % self._every:
             return
-        path = frame_path(self._folder, labelled.frame, '.js')
+        frame = labelled.frame
+        path = frame_path(self._folder, frame.camera, frame.name, '.js')
         path.parent.mkdir(parents=True, exist_ok=True)
         name = str(path.relative_to(self._folder).with_suffix(''))
         path.write_text(f'{CALL}({json.dumps(name)}, {_payload(labelled)});\n', encoding='utf-8')

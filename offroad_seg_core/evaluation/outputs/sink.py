@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import hashlib
 from pathlib import Path
 import re
 from typing import Any, Protocol
@@ -67,10 +68,20 @@ class Sink(Protocol):
 
 
 def safe_name(text: str) -> str:
-    """Return a text as a part of a path: letters, digits, ``._-``; others become ``_``."""
-    return re.sub(r'[^\w.-]+', '_', text, flags=re.ASCII).lstrip('.') or '_'
+    """Return a text as a part of a path: letters, digits, ``._-``; others become ``_``.
+
+    A text that is changed gets a hash of itself behind it, so that different texts stay different.
+    """
+    return distinct(re.sub(r'[^\w.-]+', '_', text, flags=re.ASCII).lstrip('.') or '_', text, '-')
 
 
-def frame_path(folder: Path, frame: Frame, suffix: str) -> Path:
+def distinct(changed: str, text: str, separator: str) -> str:
+    """Return the changed form of a text, with a hash of the text behind it if they differ."""
+    if changed == text:
+        return text
+    return f'{changed}{separator}{hashlib.sha256(text.encode()).hexdigest()[:8]}'
+
+
+def frame_path(folder: Path, camera: str, name: str, suffix: str) -> Path:
     """Return ``<folder>/<camera>/<name><suffix>`` for a frame."""
-    return folder / safe_name(frame.camera) / f'{safe_name(frame.name)}{suffix}'
+    return folder / safe_name(camera) / f'{safe_name(name)}{suffix}'

@@ -7,6 +7,7 @@ pytest.importorskip('rosbags')
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 
+from offroad_seg_core.bags.camera_topics import find_all_cameras
 from offroad_seg_core.bags.pictures import read_pictures
 from offroad_seg_core.bags.reading import BagError
 
@@ -67,8 +68,17 @@ def found(pictures):
 
 def test_every_camera_by_default(bag, caplog):
     expected = [('front', 5 * n, n) for n in range(5)]
-    assert found(read_pictures(bag)) == [*expected, ('left', 10**9 + 7, 9)]
+    assert found(read_pictures(bag)) == [*expected, ('left', 10**9 + 7, 9), ('rear', 3, 50)]
     assert '1 pictures left out; the first: /left/image_raw: image encoding' in caplog.text
+
+
+def test_cameras_of_any_number_and_transport():
+    topics = {f'/c{index}/image_raw/compressed': COMPRESSED for index in range(10)}
+    topics |= {'/c3/image_raw': IMAGE, '/front/image_raw': IMAGE, '/front/depth/image_raw': IMAGE}
+    cameras = find_all_cameras(topics)
+    assert [camera.name for camera in cameras] == [*(f'c{index}' for index in range(10)), 'front']
+    assert [camera.transport for camera in cameras] == [*['compressed'] * 10, 'raw']
+    assert find_all_cameras({}) == ()
 
 
 def test_named_topics_of_both_kinds_and_every_second_picture(bag):

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.bags.definitions import Definitions
+from offroad_seg_core.bags.reading import open_bag
+from offroad_seg_core.bags.writing import AtomicBag, Header, MessageBag
 from offroad_seg_core.evaluation.label_comparison import Key, compare_labels
 from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
@@ -66,7 +68,7 @@ def test_one_pixel_is_a_difference(tmp_path):
 
 
 def test_sets_that_overlap_little_are_not_kept_in_memory(tmp_path):
-    """Frames far apart in time: each side is given up when the other has passed it."""
+    """Of frames that only one has, the labels are not kept."""
     import tracemalloc
 
     size, stamps = (200, 500), [10**9 * second for second in range(400)]
@@ -88,6 +90,89 @@ def test_cameras_do_not_mix(tmp_path):
     found = compare_labels(left, right)
     assert (found.num_identical, len(found.only_first), len(found.only_second)) == (0, 5, 5)
     assert not found.agrees
+    assert found.apart == []
+
+
+def masks(path, messages):
+    """Record (camera, stamp, value) a tenth of a second apart."""
+    with MessageBag(path) as bag:
+        for index, (camera, stamp, value) in enumerate(messages):
+            mask = np.full(SIZE, value, np.uint8)
+            topic = f'/{camera}/segmentation/mask'
+            bag.write_image(topic, index * 10**8, Header(stamp), mask, 'mono8')
+    return path
+
+
+def test_each_camera_has_a_clock_of_its_own_and_may_set_it(tmp_path):
+    step = 10**8
+    left = [n * step for n in range(100)]
+    left[50:] = [stamp - 4_000_000_000 + 7 for stamp in left[50:]]  # set back while recording
+    left[20] = 10**18
+    frames = [
+        frame
+        for n in range(100)
+        for frame in (('left', left[n], n), ('right', 5_000_000_000 + n * step, n))
+    ]
+    one = masks(tmp_path / 'one', frames)
+    # Delayed by some frames, as a slower camera's, and without every seventh.
+    slow = [frame for n, frame in enumerate(frames) if n % 7]
+    slow.sort(key=lambda frame: frame[2] + 3 * (frame[0] == 'right'))
+    found = compare_labels(one, masks(tmp_path / 'two', slow))
+    assert (found.num_identical, len(found.only_first), found.only_second) == (171, 29, [])
+    assert found.agrees
+    changed = [
+        (camera, stamp, 200 if camera == 'left' else value) for camera, stamp, value in slow
+    ]
+    found = compare_labels(masks(tmp_path / 'three', changed), one)
+    assert {key.camera for key in found.different} == {'left'}
+    assert (found.num_identical, len(found.different)) == (86, 85)
+
+
+def test_a_camera_of_both_without_a_frame_of_both(tmp_path):
+    frames = [('left', 10**9 + n, 1) for n in range(3)]
+    one = masks(tmp_path / 'one', [*frames, *(('right', 10**9 + n, 1) for n in range(3))])
+    two = masks(tmp_path / 'two', [*frames, *(('right', 10**9 + 5 + n, 2) for n in range(3))])
+    found = compare_labels(one, two)
+    assert (found.num_identical, found.different, found.apart) == (3, {}, ['right'])
+    assert not found.agrees
+    assert 'right: no frame is in both' in found.text()
+
+
+def test_messages_too_short_for_a_stamp_are_left_out(tmp_path):
+    live(tmp_path / 'whole', [1] * 5)
+    bag, definitions = AtomicBag(tmp_path / 'one'), Definitions()
+    with open_bag(tmp_path / 'whole') as whole:
+        topic, kind = '/front/segmentation/mask', whole.connections[0].msgtype
+        entry = definitions.add_connection(bag.writer, topic, kind)
+        bag.writer.write(entry, 0, b'\0\1\0\0\7')
+        for _, time_ns, data in whole.messages():
+            bag.writer.write(entry, time_ns + 1, data)
+    bag.close()
+    found = compare_labels(tmp_path / 'one', files(tmp_path / 'made', [1] * 5))
+    assert (found.num_identical, found.agrees) == (5, True)
+
+
+def test_files_of_a_result_have_the_stamps_of_its_table(drives, predictor, tmp_path):
+    """Simulation time begins at zero; of a stamp that repeats, the first is held against."""
+    labels, _ = drives.scene()
+    first, other = (
+        drives.TAXONOMY.palette_bgr[labels],
+        drives.TAXONOMY.palette_bgr[labels[:, ::-1]],
+    )
+    stamps = [12_340_000_000 + index * drives.STEP_NS for index in (0, 1, 1, 2)]
+    with MessageBag(tmp_path / 'drive') as bag:
+        for index, stamp in enumerate(stamps):
+            pixels = other if index == 2 else first
+            bag.write_image('/front/image_raw', 10**9 * index, Header(stamp), pixels, 'bgr8')
+    sinks = {'png': LabelFiles(), 'bag': LabelBag(predictor.cost_table, '{}')}
+    png, bag = (
+        drives.run(tmp_path / 'drive', predictor, tmp_path / name, sinks=(sink,))
+        for name, sink in sinks.items()
+    )
+    found = compare_labels(png, bag)
+    assert (found.num_identical, found.agrees) == (3, True)
+    assert found.only_first == found.only_second == []
+    assert len(list((png / 'labels').rglob('*.png'))) == 4
 
 
 def test_both_kinds_of_labels_that_an_evaluation_writes_are_the_same(drives, predictor, tmp_path):

@@ -1,0 +1,56 @@
+"""Label maps beside frames: those of their stamp, and which topics hold them."""
+
+import numpy as np
+
+from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, CameraTopic
+from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.evaluation.inputs import open_frames, recorded_labels
+from offroad_seg_core.evaluation.recorded_labels import output_topics, truth_topics
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+from offroad_seg_core.evaluation.sources.frame import UniqueNames
+
+
+def test_recorded_labels_of_cameras_with_clocks_of_their_own(drives, tmp_path):
+    """Each frame gets the labels of its stamp, wherever the evaluation begins."""
+    ahead_ns, size = {'front': 5_000_000_000, 'rear': 0}, (4, 6)
+    stamps = [(camera, drives.STEP_NS * (n + 1) + ahead_ns[camera])
+              for n in range(40) for camera in ('front', 'rear')]  # fmt: skip
+    pixels = np.zeros((*size, 3), np.uint8)
+    with MessageBag(tmp_path / 'drive') as drive, MessageBag(tmp_path / 'live') as live:
+        for index, (camera, stamp) in enumerate(stamps):
+            header = Header(stamp)
+            drive.write_image(f'/{camera}/image_raw', index * 10**7, header, pixels, 'bgr8')
+            if index % 5:
+                mask = np.full(size, index, np.uint8)
+                topic = f'/{camera}/segmentation/mask'
+                live.write_image(topic, 10**15 + 3 * index * 10**8, header, mask, 'mono8')
+    source = LabelledFrames(open_frames(tmp_path / 'drive'), recorded_labels(tmp_path / 'live'))
+    expected = [index if index % 5 else None for index in range(80)]
+    for first_part in (0, 3):
+        frames = [frame for _, frame in source.frames(first_part, UniqueNames())]
+        said = [frame.maps['label_map']() if frame.maps else None for frame in frames]
+        got = [None if label_map is None else int(label_map[0, 0]) for label_map in said]
+        assert got == expected[80 - len(frames) :]
+    assert 0 < len(frames) < 40
+
+
+def test_label_maps_are_preferred_among_exact_images():
+    cameras = {'/front/image_raw': CameraTopic('front', '/front/image_raw')}
+
+    def chosen(*names):
+        topics = {f'/front/ground_truth/{name}': IMAGE_TYPE for name in names}
+        return truth_topics(topics, cameras)['front'].rpartition('/')[2]
+
+    assert chosen('depth', 'instances', 'label_map') == 'label_map'
+    assert chosen('instance_labels', 'semantic', 'visible') == 'semantic'
+    assert chosen('depth', 'ids') == 'ids'
+    assert chosen('depth') == 'depth'
+
+
+def test_outputs_of_cameras_and_of_drives():
+    topics = ['/robot/front/segmentation/mask', '/rear/segmentation/mask', '/rear/image_raw']
+    types = dict.fromkeys(topics, IMAGE_TYPE)
+    assert output_topics(types, 'mask') == {'front': topics[0], 'rear': topics[1]}
+    topics = [f'/{drive}/front/segmentation/mask' for drive in ('monday', 'friday')]
+    found = output_topics(dict.fromkeys(topics, IMAGE_TYPE), 'mask')
+    assert found == {'monday/front': topics[0], 'friday/front': topics[1]}
