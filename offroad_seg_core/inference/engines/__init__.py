@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 import logging
@@ -16,11 +15,14 @@ from offroad_seg_core.inference.engines.base import (
     EngineInfo,
     EngineOutput,
     EngineSettings,
+    EngineStoppedError,
     EngineUnavailableError,
+    EngineUnsupportedError,
     LabelEngine,
     has_nvidia_gpu,
     warm_up,
 )
+from offroad_seg_core.inference.engines.opening import EngineFactory, open_engine
 from offroad_seg_core.inference.engines.selection import (
     CPU_ENGINES,
     fastest,
@@ -42,8 +44,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-EngineFactory = Callable[[Bundle, EngineSettings], Engine]
 
 
 @dataclass(frozen=True)
@@ -105,20 +105,29 @@ def create_engine(
     Raises:
         EngineUnavailableError: not on this machine.
         EngineError: the engine cannot run the bundle.
+        EngineStoppedError: see builds_stopped.
         BundleError: the model's channels do not fit the bundle's taxonomy.
     """
     if name != 'auto' and name not in ENGINES:
         raise EngineError(f'got engine {name!r}, expected auto or one of {sorted(ENGINES)}')
     settings = EngineSettings(precision, num_threads, cache_folder, num_streams)
+    engine = None
     try:
         engine = _open(bundle, name, settings)
+    except EngineStoppedError:
+        raise
     except EngineError as error:
         if not fallback or name == 'auto':
             raise
-        log.error('engine %s: %s; auto takes its place (parameter fallback)', name, error)
+        log.error('engine %s: %s; auto takes its place (parameter fallback)', name, str(error))
+    if engine is None:  # here the error is gone, and with it what it held on the GPU
         others = {key: make for key, make in ENGINES.items() if key != name}
         engine = fastest(others, bundle, replace(settings, precision='auto'))
-    _check_channels(engine, bundle)
+    try:
+        _check_channels(engine, bundle)
+    except BundleError:
+        engine.close()
+        raise
     if engine.info.device == 'cpu' and has_nvidia_gpu():
         log.warning(
             'this machine has an NVIDIA GPU, but %s runs on the CPU; fix: install an engine that '
@@ -134,8 +143,7 @@ def _open(bundle: Bundle, name: str, settings: EngineSettings) -> Engine:
     is_int8_open = settings.precision == 'auto' and has_checked_int8(bundle)
     if name in CPU_ENGINES and (is_int8_open or settings.num_streams > 1):
         return fastest({name: ENGINES[name]}, bundle, settings)
-    engine = ENGINES[name](bundle, settings)
-    duration_ms = warm_up(engine, bundle.manifest.input.size)
+    engine, duration_ms = open_engine(ENGINES[name], bundle, settings)
     log.info('engine %s: %.1f ms at %s', engine.info, duration_ms, bundle.manifest.input.size)
     return engine
 
@@ -145,7 +153,7 @@ def _create(engine_class: Any, bundle: Bundle, settings: EngineSettings) -> Engi
     supported = engine_class.precisions
     if settings.precision != 'auto':
         if settings.precision not in supported:
-            raise EngineError(
+            raise EngineUnsupportedError(
                 f'got precision {settings.precision!r}, expected auto or one of {supported}'
             )
         return engine_class(bundle, settings)

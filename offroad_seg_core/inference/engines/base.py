@@ -23,6 +23,10 @@ class EngineUnavailableError(EngineError):
     """The engine's library or hardware is not on this machine."""
 
 
+class EngineUnsupportedError(EngineError):
+    """The engine can never run this bundle in this precision."""
+
+
 class EngineStoppedError(EngineError):
     """Nobody waits for the engine any more: see stopping.py."""
 

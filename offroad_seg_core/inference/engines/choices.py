@@ -18,7 +18,10 @@ from offroad_seg_core.provenance import cpu_name
 
 log = logging.getLogger(__name__)
 
-_PACKAGES = ('openvino', 'onnxruntime', 'onnxruntime-gpu', 'torch', 'tensorrt', 'tensorrt-rtx')
+_PACKAGES = (
+    *('openvino', 'onnxruntime', 'onnxruntime-gpu', 'torch', 'cuda-bindings'),
+    *('tensorrt', 'tensorrt-cu12', 'tensorrt-cu13', 'tensorrt-rtx'),
+)
 
 
 @dataclass(frozen=True)

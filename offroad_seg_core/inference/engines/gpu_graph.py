@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 
 from offroad_seg_core.inference.bundle import Bundle
-from offroad_seg_core.inference.engines.base import EngineError, EngineUnavailableError
+from offroad_seg_core.inference.engines.base import (
+    EngineError,
+    EngineUnavailableError,
+    EngineUnsupportedError,
+)
 from offroad_seg_core.inference.graph_names import CAMERA, CONFIDENCE, IMAGES, LABEL_MAP, LOGITS
 from offroad_seg_core.inference.manifest import InputSpec
 
@@ -44,7 +48,7 @@ def gpu_graph(bundle: Bundle, precision: str, size: tuple[int, int]) -> Any:
 
     Raises:
         EngineUnavailableError: onnx or onnxruntime is not installed.
-        EngineError: the file is no graph with one image input.
+        EngineUnsupportedError: the file is no graph with one image input.
         BundleError: the bundle has no file of this precision.
     """
     try:
@@ -63,7 +67,7 @@ def gpu_graph(bundle: Bundle, precision: str, size: tuple[int, int]) -> Any:
         model = label_head.logits_only(model)
     if len(model.graph.input) != 1:
         found = [value.name for value in model.graph.input]
-        raise EngineError(f'{file}: got the inputs {found}, expected the images alone')
+        raise EngineUnsupportedError(f'{file}: got the inputs {found}, expected the images alone')
     model = folded(model, (1, 3, *size))
     if precision == 'fp16' and precision not in bundle.precisions:
         from offroad_seg_core.inference.engines.half_precision import to_half_precision
@@ -80,7 +84,9 @@ def gpu_graph(bundle: Bundle, precision: str, size: tuple[int, int]) -> Any:
             model = label_head.add_head(model, outputs.stride, outputs.label_stride or 1)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # ValidationError and InferenceError share no base of their own
-        raise EngineError(f'{file} is not what its manifest says ({outputs}): {error}') from error
+        raise EngineUnsupportedError(
+            f'{file} is not what its manifest says ({outputs}): {error}'
+        ) from error
     return model
 
 

@@ -21,7 +21,12 @@ from typing import Any
 
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.inference.bundle import Bundle
-from offroad_seg_core.inference.engines.base import EngineError, EngineUnavailableError, Report
+from offroad_seg_core.inference.engines.base import (
+    EngineError,
+    EngineUnavailableError,
+    EngineUnsupportedError,
+    Report,
+)
 from offroad_seg_core.inference.engines.build_progress import ProgressLog
 from offroad_seg_core.inference.engines.gpu_graph import gpu_graph
 from offroad_seg_core.inference.engines.stopping import check_not_stopped, stoppable
@@ -97,8 +102,8 @@ def build_in_child(job: PlanJob, output: Path) -> None:
     if failure or child.returncode:
         check_not_stopped()
     if failure:
-        error = EngineUnavailableError if failure['is_unavailable'] else EngineError
-        raise error(failure['error'])
+        kinds = {kind.__name__: kind for kind in (EngineUnavailableError, EngineUnsupportedError)}
+        raise kinds.get(failure['kind'], EngineError)(failure['error'])
     if child.returncode:
         raise EngineError(f'the process that builds the engine {_end_of(child.returncode)}')
 
@@ -144,7 +149,7 @@ def _serve() -> None:
     try:
         job.build(output, lambda share, phase: tell(share=share, phase=phase))
     except (EngineError, ValueError) as error:  # a bundle's errors are ValueErrors
-        tell(error=str(error), is_unavailable=isinstance(error, EngineUnavailableError))
+        tell(error=str(error), kind=type(error).__name__)
         sys.exit(1)
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 import logging
 import os
 import time
 from typing import Any
 
-from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.bundle import Bundle, BundleError
 from offroad_seg_core.inference.engines.base import (
     Engine,
     EngineError,
     EngineSettings,
+    EngineStoppedError,
     EngineUnavailableError,
+    EngineUnsupportedError,
     frames_per_second,
     has_nvidia_gpu,
-    warm_up,
 )
 from offroad_seg_core.inference.engines.choices import Choice
+from offroad_seg_core.inference.engines.opening import (
+    EngineFactory,
+    as_engine_errors,
+    open_engine,
+)
+from offroad_seg_core.inference.engines.stopping import check_not_stopped
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +39,13 @@ _CLEARLY_MORE = 1.1
 """Times the frames per second of one caller: a camera that is alone waits longer in a stream."""
 _ROUNDS = 2
 """In turn, so that a busy moment hits both."""
+_ROUND_S = 1.0
+_ROUND_RUNS = 5
+"""Runs of a round; fewer of an engine that takes longer than a round is to last."""
 _GPU_ENGINES = ('tensorrt', 'tensorrt_rtx', 'onnxruntime_cuda', 'torch')
 CPU_ENGINES = ('openvino', 'onnxruntime')
 
-_Factories = Mapping[str, Callable[[Bundle, EngineSettings], Engine]]
+_Factories = Mapping[str, EngineFactory]
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,15 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
     At the first start the engines that this machine has are timed: those on a GPU first, then
     OpenVINO and ONNX Runtime, also in int8 where the bundle brings a file of checked accuracy, and
     the best of them with other numbers of threads. PyTorch takes part only where it has a GPU, or
-    where nothing else runs. Where several threads want to run it (`settings.num_streams`) it gets
-    a stream for each if that gives clearly more frames per second in total. The choice is kept
-    until the bundle, the processor or a library changes.
+    where nothing else runs. Where several threads want to run it (`settings.num_streams`) one on
+    the CPU gets a stream for each if that gives clearly more frames per second in total. The
+    choice is kept until the bundle, the processor or a library changes; not if an engine failed
+    for a reason that may pass. A kept choice that does not work today stays for tomorrow.
 
     Raises:
         EngineUnavailableError: no engine runs on this machine.
+        EngineStoppedError: see builds_stopped.
+        BundleError: the bundle lacks what an engine needs.
     """
     facts = [sorted(engines), settings.precision, settings.num_threads, settings.num_streams]
     choice = Choice.of('engine', bundle, settings.cache_folder, facts)
@@ -71,16 +85,23 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
             num_streams=known.num_streams,
         )
         try:
-            engine = engines[known.engine](bundle, chosen)
-            warm_up(engine, bundle.manifest.input.size, runs=1)
-        except (EngineError, ValueError) as error:
-            log.warning('engine %s worked before, and now: %s', known, error)
+            engine, _ = open_engine(engines[known.engine], bundle, chosen, runs=1)
+        except EngineStoppedError:
+            raise
+        except (EngineError, BundleError) as error:
+            log.warning(
+                'engine %s worked before, and now: %s; delete %s if it shall not be tried again',
+                known,
+                error,
+                choice.file,
+            )
         else:
             log.info('engine %s, the fastest of an earlier start (%s)', engine.info, choice.file)
             return engine
-    engine, found = _measure(engines, bundle, settings)
-    choice.keep(asdict(found))
-    return engine
+    trials = _measure(engines, bundle, settings)
+    if known is None and trials.is_final:
+        choice.keep(asdict(trials.best.choice))
+    return trials.best.engine
 
 
 def _fastest_of(answer: dict[str, Any] | None) -> _Fastest | None:
@@ -90,32 +111,28 @@ def _fastest_of(answer: dict[str, Any] | None) -> _Fastest | None:
         return None
 
 
-def _measure(
-    engines: _Factories, bundle: Bundle, settings: EngineSettings
-) -> tuple[Engine, _Fastest]:
-    deadline = time.monotonic() + BUDGET_S
-    refused: list[str] = []
-    trials = _Trials(bundle)
-    for name, precision in _candidates(engines, bundle, settings.precision):
-        is_enough = time.monotonic() > deadline or (name == 'torch' and not has_nvidia_gpu())
-        if trials.best is not None and is_enough:
-            break
-        try:
-            alone = replace(settings, precision=precision, num_streams=1)
-            trials.add(name, engines[name], alone)
-        except EngineError as error:
-            refused.append(f'{name}: {error}')
-    if trials.best is None:
-        raise EngineUnavailableError('no engine runs on this machine: ' + '; '.join(refused))
-    if settings.num_threads == 0 and trials.best.engine.info.device == 'cpu':
-        _try_threads(engines, trials, replace(settings, num_streams=1), deadline)
-    if settings.num_streams > 1 and time.monotonic() < deadline:
+def _measure(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> _Trials:
+    trials = _Trials(bundle, time.monotonic() + BUDGET_S)
+    with ExitStack() as owned:
+        owned.callback(trials.close)
+        for name, precision in _candidates(engines, bundle, settings.precision):
+            is_late = time.monotonic() > trials.deadline
+            is_enough = is_late or (name == 'torch' and not has_nvidia_gpu())
+            if trials.has_best and is_enough:
+                break
+            # A stream on a GPU costs nothing until it is used, and its copies overlap.
+            num_streams = 1 if name in CPU_ENGINES else settings.num_streams
+            wanted = replace(settings, precision=precision, num_streams=num_streams)
+            trials.add(name, engines[name], wanted)
         best = trials.best.choice
-        trials.add_streams(engines[best.engine], replace(settings, precision=best.precision))
-    log.info('chose %s as the fastest: %s', trials.best.engine.info.name, trials.told)
-    for reason in refused:
-        log.info('engine not used: %s', reason)
-    return trials.best.engine, trials.best.choice
+        wanted = replace(settings, precision=best.precision)
+        if settings.num_threads == 0 and trials.best.engine.info.device == 'cpu':
+            _try_threads(engines[best.engine], trials, replace(wanted, num_streams=1))
+        if settings.num_streams > 1 and best.engine in CPU_ENGINES:
+            trials.add_streams(engines[best.engine], wanted)
+        owned.pop_all()
+    trials.tell()
+    return trials
 
 
 def _candidates(engines: _Factories, bundle: Bundle, precision: str) -> Iterator[tuple[str, str]]:
@@ -132,16 +149,12 @@ def has_checked_int8(bundle: Bundle) -> bool:
     return any(model.precision == 'int8' and model.is_checked for model in bundle.manifest.models)
 
 
-def _try_threads(
-    engines: _Factories, trials: _Trials, settings: EngineSettings, deadline: float
-) -> None:
-    assert trials.best is not None
+def _try_threads(make: EngineFactory, trials: _Trials, settings: EngineSettings) -> None:
     cores = len(os.sched_getaffinity(0))
-    name, precision = trials.best.choice.engine, trials.best.choice.precision
     for num_threads in {cores, max(1, cores // 2)}:
-        if time.monotonic() < deadline:
-            other = replace(settings, precision=precision, num_threads=num_threads)
-            trials.add(name, engines[name], other, _CLEARLY_FASTER)
+        if time.monotonic() < trials.deadline:
+            other = replace(settings, num_threads=num_threads)
+            trials.add(trials.best.choice.engine, make, other, _CLEARLY_FASTER)
 
 
 @dataclass(frozen=True)
@@ -154,54 +167,97 @@ class _Trial:
 class _Trials:
     """Times engines and keeps the fastest open."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, deadline: float) -> None:
+        self.deadline = deadline
+        self.is_final = True
+        """Whether no engine failed that may work another time."""
         self._bundle = bundle
-        self._lines: list[str] = []
-        self.best: _Trial | None = None
+        self._figures: list[str] = []
+        self._refused: list[str] = []
+        self._best: _Trial | None = None
 
     @property
-    def told(self) -> str:
-        """All figures, as text."""
-        return ', '.join(self._lines)
+    def has_best(self) -> bool:
+        """Whether an engine works."""
+        return self._best is not None
+
+    @property
+    def best(self) -> _Trial:
+        """The fastest; EngineUnavailableError if none works."""
+        if self._best is None:
+            reasons = '; '.join(self._refused)
+            raise EngineUnavailableError(f'no engine runs on this machine: {reasons}')
+        return self._best
 
     def add(
-        self,
-        name: str,
-        make: Callable[[Bundle, EngineSettings], Engine],
-        settings: EngineSettings,
-        must_take: float = 1.0,
+        self, name: str, make: EngineFactory, settings: EngineSettings, must_take: float = 1.0
     ) -> None:
         """Time an engine; it becomes the best if it takes less than this share of the best's."""
-        engine = make(self._bundle, settings)
-        duration_ms = warm_up(engine, self._bundle.manifest.input.size)
+        check_not_stopped()
+        try:
+            engine, duration_ms = open_engine(make, self._bundle, settings)
+        except EngineError as error:
+            self._refuse(name, error)
+            return
         threads = f' with {settings.num_threads} threads' if settings.num_threads else ''
-        self._lines.append(f'{engine.info}{threads} {duration_ms:.1f} ms')
-        if self.best is not None and duration_ms >= must_take * self.best.duration_ms:
+        self._figures.append(f'{engine.info}{threads} {duration_ms:.1f} ms')
+        if self._best is not None and duration_ms >= must_take * self._best.duration_ms:
             engine.close()
             return
-        if self.best is not None:
-            self.best.engine.close()
-        choice = _Fastest(name, engine.info.precision, settings.num_threads, 1)
-        self.best = _Trial(engine, choice, duration_ms)
+        self.close()
+        info = engine.info
+        choice = _Fastest(name, info.precision, settings.num_threads, info.num_streams)
+        self._best = _Trial(engine, choice, duration_ms)
 
-    def add_streams(
-        self, make: Callable[[Bundle, EngineSettings], Engine], settings: EngineSettings
-    ) -> None:
+    def add_streams(self, make: EngineFactory, settings: EngineSettings) -> None:
         """Time the best engine in streams; they take its place if all of them together do more."""
-        assert self.best is not None
-        engine, size = make(self._bundle, settings), self._bundle.manifest.input.size
+        if time.monotonic() >= self.deadline:
+            return
+        check_not_stopped()
+        best = self.best
+        try:
+            with as_engine_errors(), ExitStack() as owned:
+                engine = make(self._bundle, settings)
+                owned.callback(engine.close)
+                per_s = self._frames_per_second(engine)
+                if per_s == 0:
+                    return
+                owned.pop_all()
+        except EngineError as error:
+            self._refuse(f'{best.choice.engine} in streams', error)
+            return
+        self.close()
+        num_streams = engine.info.num_streams
+        choice = replace(best.choice, num_threads=settings.num_threads, num_streams=num_streams)
+        self._best = _Trial(engine, choice, 1e3 / per_s)
+
+    def _frames_per_second(self, engine: Engine) -> float:
+        """Return what an engine in streams does; 0 unless that is clearly more than the best."""
+        best, size = self.best, self._bundle.manifest.input.size
+        runs = min(_ROUND_RUNS, max(1, int(_ROUND_S * 1e3 / max(best.duration_ms, 1.0))))
         per_s = alone_per_s = 0.0
         for _ in range(_ROUNDS if engine.info.num_streams > 1 else 0):  # not every engine can
-            alone_per_s = max(alone_per_s, frames_per_second(self.best.engine, size))
-            per_s = max(per_s, frames_per_second(engine, size))
-        self._lines.append(f'{engine.info} {per_s:.1f} frames/s, alone {alone_per_s:.1f}')
-        if per_s <= _CLEARLY_MORE * alone_per_s:
-            engine.close()
-            return
-        self.best.engine.close()
-        choice = replace(
-            self.best.choice,
-            num_threads=settings.num_threads,
-            num_streams=engine.info.num_streams,
-        )
-        self.best = _Trial(engine, choice, 1e3 / per_s)
+            alone_per_s = max(alone_per_s, frames_per_second(best.engine, size, runs))
+            per_s = max(per_s, frames_per_second(engine, size, runs))
+            if time.monotonic() >= self.deadline:
+                break
+        self._figures.append(f'{engine.info} {per_s:.1f} frames/s, alone {alone_per_s:.1f}')
+        return per_s if per_s > _CLEARLY_MORE * alone_per_s else 0.0
+
+    def _refuse(self, what: str, error: EngineError) -> None:
+        if isinstance(error, EngineStoppedError):
+            raise error
+        lasts = isinstance(error, (EngineUnavailableError, EngineUnsupportedError))
+        self.is_final = self.is_final and lasts
+        self._refused.append(f'{what}: {error}')
+
+    def tell(self) -> None:
+        """Log all figures, and why engines do not take part."""
+        log.info('chose %s as the fastest: %s', self.best.choice.engine, ', '.join(self._figures))
+        for reason in self._refused:
+            log.info('engine not used: %s', reason)
+
+    def close(self) -> None:
+        """Close the best, if there is one."""
+        if self._best is not None:
+            self._best.engine.close()

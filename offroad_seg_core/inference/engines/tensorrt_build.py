@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from offroad_seg_core.inference.engines.base import EngineError, Report
+from offroad_seg_core.inference.engines.base import EngineError, EngineUnsupportedError, Report
 from offroad_seg_core.inference.engines.build_progress import BuildProgress
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ def build_plan(
         The plan and the timing cache.
 
     Raises:
-        EngineError: an operator is not supported (it names the node), or the build fails.
+        EngineUnsupportedError: TensorRT does not know an operator; it names the node.
+        EngineError: the build fails.
     """
     logger = _make_logger(trt)
     builder = trt.Builder(logger)
@@ -47,7 +48,7 @@ def build_plan(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        raise EngineError(
+        raise EngineUnsupportedError(
             f'TensorRT {trt.__version__} cannot take the graph: '
             + '; '.join(_describe(error) for error in errors)
             + '; fix: export without this operator, or choose engine onnxruntime_cuda'

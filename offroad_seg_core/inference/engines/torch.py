@@ -14,6 +14,7 @@ from offroad_seg_core.inference.engines.base import (
     EngineOutput,
     EngineSettings,
     EngineUnavailableError,
+    EngineUnsupportedError,
 )
 from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.provenance import computes_bf16
@@ -93,7 +94,8 @@ def build_model(bundle: Bundle) -> Any:
 
     Raises:
         EngineUnavailableError: PyTorch or onnx is not installed.
-        EngineError: the manifest names no architecture that ends in logits, or another one.
+        EngineUnsupportedError: the manifest names no architecture that ends in logits.
+        EngineError: it names another one.
     """
     _import()
     from offroad_seg_core.inference.export import state_dict_from_onnx
@@ -101,7 +103,7 @@ def build_model(bundle: Bundle) -> Any:
 
     architecture = bundle.manifest.architecture
     if architecture is None or bundle.manifest.outputs.kind == 'labels':
-        raise EngineError(
+        raise EngineUnsupportedError(
             f'{bundle.path}: the manifest names no architecture that ends in logits, so '
             'PyTorch cannot rebuild the model; fix: choose engine onnxruntime or openvino'
         )

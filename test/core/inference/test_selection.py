@@ -3,19 +3,19 @@
 from dataclasses import replace
 import json
 import logging
-import time
+from pathlib import Path
+import sys
 
-import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_engines import Factory, Streamed, refuse
 
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines import (
     ENGINES,
     Engine,
-    EngineInfo,
-    EngineOutput,
     EngineSettings,
-    EngineUnavailableError,
     choices,
     create_engine,
     selection,
@@ -32,41 +32,6 @@ def bundle(palette_bundle):
 @pytest.fixture
 def settings(tmp_path):
     return EngineSettings(cache_folder=tmp_path)
-
-
-class FakeEngine:
-    def __init__(self, name, duration_s, precision, device):
-        self.info = EngineInfo(name, precision, device, '1', 10)
-        self._duration_s = duration_s
-        self.closed = False
-
-    def run(self, images):
-        time.sleep(self._duration_s)
-        return EngineOutput(np.zeros((1, 10, 8, 12), np.float32))
-
-    def close(self):
-        self.closed = True
-
-
-class Factory:
-    """Makes engines that take so long, and remembers them and what was asked for."""
-
-    def __init__(self, name, duration_s=0.0, device='cpu'):
-        self.made, self.asked = [], []
-        self._name, self._duration_s, self._device = name, duration_s, device
-
-    def __call__(self, bundle, settings):
-        precision = 'fp32' if settings.precision == 'auto' else settings.precision
-        duration_s = self._duration_s
-        if callable(duration_s):
-            duration_s = duration_s(settings)
-        self.asked.append((settings.precision, settings.num_threads))
-        self.made.append(FakeEngine(self._name, duration_s, precision, self._device))
-        return self.made[-1]
-
-
-def refuse(bundle, settings):
-    raise EngineUnavailableError('no such library; fix: install it')
 
 
 def test_the_fastest_is_taken_and_the_log_says_why(bundle, settings, caplog):
@@ -139,15 +104,6 @@ def test_threads_must_be_clearly_faster_than_the_engines_own_choice(bundle, sett
     again = Factory('openvino', 0.004)
     fastest({'openvino': again}, bundle, settings)
     assert again.asked == [('fp32', 4)]
-
-
-class Streamed(Factory):
-    """Callers that wait for each other, or as many at a time as it was asked for."""
-
-    def __call__(self, bundle, settings):
-        engine = super().__call__(bundle, settings)
-        engine.info = replace(engine.info, num_streams=settings.num_streams)
-        return engine
 
 
 @pytest.mark.parametrize(('share', 'expected'), [(1.2, 2), (3.0, 1)])

@@ -27,6 +27,7 @@ from offroad_seg_core.inference.engines.base import (  # noqa: E402
     EngineError,
     EngineStoppedError,
     EngineUnavailableError,
+    EngineUnsupportedError,
 )
 from offroad_seg_core.inference.engines.build_progress import BuildProgress  # noqa: E402
 from offroad_seg_core.inference.engines.gpu_graph import gpu_graph  # noqa: E402
@@ -110,7 +111,9 @@ def test_an_operator_that_is_not_known_is_named(palette_bundle):
     graph = gpu_graph(Bundle.load(palette_bundle), 'fp32', (64, 96))
     graph.graph.node[4].op_type, graph.graph.node[4].domain = 'Frobnicate', 'elsewhere'
     name = graph.graph.node[4].name
-    with pytest.raises(EngineError, match=rf"{name}' \(Frobnicate\).*fix: export without"):
+    with pytest.raises(
+        EngineUnsupportedError, match=rf"{name}' \(Frobnicate\).*fix: export without"
+    ):
         build_plan(trt, graph.SerializeToString())
 
 
@@ -192,6 +195,19 @@ def test_the_child_tells_why_it_cannot(job, tmp_path):
         build_in_child(
             PlanJob('tensorrt_rtx', '/nowhere', 'fp16', (64, 96), ''), tmp_path / 'plan'
         )
+
+
+def test_the_child_tells_that_it_never_can(palette_bundle, tmp_path):
+    bundle, file = Bundle.load(palette_bundle), tmp_path / 'model.onnx'
+    model = onnx.load(bundle.model_file('fp32'))
+    model.graph.input.add().CopyFrom(model.graph.input[0])
+    model.graph.input[1].name = 'depth'
+    onnx.save(model, file)
+    manifest = bundle.manifest.model_dump(mode='json', exclude={'files', 'format_version'})
+    other = write_bundle(tmp_path / 'other', manifest, {'model.onnx': file})
+    job = PlanJob('tensorrt_rtx', str(other.path), 'fp16', (64, 96), '')
+    with pytest.raises(EngineUnsupportedError, match=r"'depth'\], expected the images alone"):
+        build_in_child(job, tmp_path / 'plan')
 
 
 PARENT = """
