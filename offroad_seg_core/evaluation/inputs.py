@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from offroad_seg_core.bags.camera_topics import find_cameras
+from offroad_seg_core.bags.camera_topics import find_all_cameras
 from offroad_seg_core.bags.reading import contents, open_bag
 from offroad_seg_core.datasets.label_source import create_reader
 from offroad_seg_core.datasets.masks import MaskFormat, MaskReader
@@ -182,7 +182,7 @@ def _topics_of(path: Path) -> dict[str, str]:
     """Return camera -> label topic of a bag that holds labels: exact ones, or a node's."""
     with open_bag(path) as bag:
         types = {entry.topic: entry.msgtype for entry in bag.connections}
-        cameras = find_cameras(types)
+        cameras = find_all_cameras(types)
         found = truth_topics(types, {camera.input_topic: camera for camera in cameras})
         found = found or output_topics(types, 'mask')
         if not found:
