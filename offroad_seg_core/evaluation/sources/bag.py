@@ -10,6 +10,7 @@ from typing import Any
 
 from offroad_seg_core.bags.camera_topics import CameraTopic
 from offroad_seg_core.bags.definitions import header_frame_id, header_stamp_ns
+from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.pictures import choose_cameras, decode_picture
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 from offroad_seg_core.evaluation.sources.frame import (
@@ -71,7 +72,7 @@ class BagFrames:
 
     @property
     def notes(self) -> list[str]:
-        """What could not be read."""
+        """What could not be read, as far as reading has come."""
         return self._notes
 
     def part_start_ns(self, part: int) -> int:
@@ -84,7 +85,7 @@ class BagFrames:
         with open_bag(self.path) as bag:
             wanted = [entry for entry in bag.connections if entry.topic in self.cameras]
             start_ns = self.part_start_ns(first_part)
-            for entry, time_ns, data in bag.messages(wanted, start_ns, self._end_ns):
+            for entry, time_ns, data in self._noting(bag, start_ns, wanted):
                 while part + 1 < self.num_parts and time_ns >= self.part_start_ns(part + 1):
                     part += 1
                 camera = self.cameras[entry.topic].name
@@ -101,7 +102,18 @@ class BagFrames:
                         environment=camera,
                     ),
                 )
-            self._notes += [note for note in bag.notes if note not in self._notes]
+
+    def _noting(self, bag: Bag, start_ns: int, wanted: list[Connection]) -> Iterator[Any]:
+        """Yield messages; what could not be read before one is in the notes when it comes."""
+        try:
+            for message in bag.messages(wanted, start_ns, self._end_ns):
+                self._note(bag)
+                yield message
+        finally:
+            self._note(bag)
+
+    def _note(self, bag: Bag) -> None:
+        self._notes += [note for note in bag.notes if note not in self._notes]
 
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""

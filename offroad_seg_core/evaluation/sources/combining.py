@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -131,10 +132,11 @@ class PartsOf:
 
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame), see Source."""
-        for part, frame in self._source.frames(self._first + first_part, names):
-            if part >= self._end:
-                return
-            yield part - self._first, frame
+        with closing(self._source.frames(self._first + first_part, names)) as frames:  # type: ignore[type-var]
+            for part, frame in frames:
+                if part >= self._end:
+                    return
+                yield part - self._first, frame
 
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""

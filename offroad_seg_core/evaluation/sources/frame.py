@@ -79,7 +79,7 @@ class Source(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What could not be read, as sentences; complete after the last frame."""
+        """What could not be read before the newest frame, as sentences."""
 
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame) in the order of parts, from the first frame of a part on.

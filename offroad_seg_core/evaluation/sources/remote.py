@@ -72,6 +72,7 @@ class RemoteDrive:
                 got = 'a folder of pictures'
                 raise SourceError(f'{self._url}: got {got}, expected a bag or a video; copy it')
             for _, frame in source.frames(0, names):
+                self.notes = list(source.notes)
                 yield 0, frame
             self.notes = list(source.notes)
 

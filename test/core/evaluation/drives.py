@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from offroad_seg_core.bags.library import McapReader
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.inputs import TruthOptions, find_truth, open_frames
@@ -58,6 +59,20 @@ def write_drive(path, cameras=('front', 'rear'), num_frames=8, size=SIZE, with_t
                 topic = f'/{camera}/ground_truth/label_map'
                 bag.write_image(topic, stamp_ns + 30_000_000, header, truth, 'mono8')
     return path
+
+
+def damage_chunk(path, number):
+    """Let the checksum of one of a bag's chunks be wrong; return how many messages it has."""
+    (file,) = path.glob('*.mcap')
+    storage = McapReader(file)
+    storage.open()
+    chunk = storage.chunks[number]
+    num_messages = sum(chunk.channel_count.values())
+    storage.close()
+    with file.open('r+b') as stream:
+        stream.seek(chunk.chunk_start_offset + 33)
+        stream.write(b'\xde\xad\xbe\xef')
+    return num_messages
 
 
 AUTO = TruthOptions()

@@ -12,12 +12,13 @@ import time
 import psutil
 
 from offroad_seg_core.bags.reading import open_bag
-from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.inputs import LabelOptions, TruthOptions, open_frames, with_labels
 from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
 from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
+from offroad_seg_core.fleet.run import Fleet
 from offroad_seg_core.fleet.worker import Worker
 
 NODE = {
@@ -64,6 +65,22 @@ def in_this_process(evaluation, done=None, fail=lambda chunk: None):
             yield (source, chunk), content
 
     return perform
+
+
+def no_matter(*_):
+    """Stands for a progress bar."""
+
+
+def in_one_go(evaluation):
+    """Evaluate without a fleet; return the folder of the result."""
+    return evaluate(evaluation, no_matter)
+
+
+def result(evaluation, **options):
+    """Evaluate with workers in this process; return the folder of the result."""
+    given = {name: options.pop(name) for name in ('done', 'fail') if name in options}
+    fleet = Fleet(evaluation, options.pop('on_chunk', no_matter), **options)
+    return fleet.evaluate(in_this_process(evaluation, **given))
 
 
 def said(drives, folder):

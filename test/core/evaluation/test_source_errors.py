@@ -36,3 +36,25 @@ def test_when_no_frame_can_be_labelled_the_reason_is_the_error(drives, predictor
     message = r"got no frame with labels of 3, expected some: 3 x image encoding: got 'thermal14'"
     with pytest.raises(ResultError, match=message):
         drives.run(tmp_path / 'drive', predictor, tmp_path / 'r')
+
+
+def test_after_ctrl_c_the_place_that_is_damaged_is_still_told(drives, predictor, tmp_path):
+    class Stop(BaseException):
+        """Stands for Ctrl-C."""
+
+    drive = drives.write_drive(tmp_path / 'drive', ('front',), 80, (192, 288), with_truth=False)
+    lost = drives.damage_chunk(drive, 0)
+    seen = []
+
+    def interrupt(count):
+        seen.append(count)
+        if len(seen) == 16 - lost + 2:  # the first part is complete
+            raise Stop
+
+    with pytest.raises(Stop):
+        drives.run(drive, predictor, tmp_path / 'r', interrupt)
+    folder = drives.run(drive, predictor, tmp_path / 'r')
+    told = drives.summary(folder)
+    assert told['num_frames'] == 80 - lost
+    assert len(told['notes']) == 1
+    assert 'damaged after 0.0 s' in told['notes'][0]
