@@ -7,33 +7,25 @@ One environment of the Falcon desert (data/falcon_desert) is left out; of each e
 30 % of the frames, in the order of their names, are what everything is measured on. Two teachers
 and the student learn from the first frames of the other two, from random weights; their ensemble,
 mirrored, teaches the student. `unlabelled` also sees the first frames of the place that was left
-out, without their labels. `pruned` and `sparse` are made of `kl` by training/prune.py, `int8` by
-training/quantize.py. How results are kept: experiments.py.
+out, without their labels. `--smaller`: `pruned` is made of `kl` by training/prune.py and tuned,
+`int8` of `pruned` by training/quantize.py, `sparse` of `kl`. `--costs`: parameters and
+milliseconds. What is trained: RUNS; what is made of it: distillation_smaller.py; how results are
+kept: experiments.py.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
-import json
 from pathlib import Path
-import subprocess
-import sys
 
+from distillation_smaller import keep_costs, keep_ensemble, make_smaller
 from distillation_table import table
-from experiments import RESULTS, Run, keep, load, options_parser, tell, train_missing
+from experiments import RESULTS, Run, options_parser, tell, train_missing
 from report import ROOT, finish
-import yaml
 
-from offroad_seg_core.config import dump_config
 from offroad_seg_core.datasets.falcon import FalconConfig
-from offroad_seg_core.distillation.pruning_report import measure_pruning
-from offroad_seg_core.evaluation.predictions import PredictionOptions, score_checkpoint
 from offroad_seg_core.files import atomic_path
-from offroad_seg_core.inference.bundle import Bundle
-from offroad_seg_core.quantization.accuracy import measure, validation_frames
 from offroad_seg_core.taxonomy import load_taxonomy
-from offroad_seg_core.training.checkpoint import load_checkpoint
 
 GROUP = 'distillation'
 CONFIG = Path('config/distill/falcon_loeo.yaml')
@@ -128,84 +120,29 @@ def link_frames(fold: str) -> None:
                     (temporary / path.name).symlink_to(path.resolve())
 
 
-def keep_ensemble(fold: str, seed: int) -> None:
-    """Keep the scores of the teachers together, which training/distill.py wrote."""
-    source = ROOT / run_of('kl', fold, seed).settings.folder / 'teachers.json'
-    target = RESULTS / GROUP / f'ensemble_{fold}_{seed}.json'
-    if source.exists() and not target.exists():
-        keep(target, json.loads(source.read_text()))
-
-
-def make_smaller(fold: str, seed: int) -> None:
+def make_all(fold: str, seed: int) -> None:
     """Prune and quantise what learned by `kl`."""
-    source = ROOT / run_of('kl', fold, seed).settings.folder / 'best.ckpt'
-    folder = ROOT / 'runs' / f'{GROUP}_pruned_{fold}_{seed}'
-    results = {
-        name: RESULTS / GROUP / f'{name}_{fold}_{seed}.json'
-        for name in ('pruned', 'sparse', 'int8')
-    }
-    if not results['pruned'].exists():
-        _call('prune', checkpoint=source, output=folder, channels=0.3, weights=0.2)
-        finetune = folder / 'finetune.yaml'
-        _call('distill', config=finetune)
-        name = yaml.safe_load(finetune.read_text())['name']
-        keep(results['pruned'], json.loads((ROOT / 'runs' / name / 'result.json').read_text()))
-    if not results['sparse'].exists():
-        checkpoint = load_checkpoint(folder / 'sparse.ckpt')
-        scores = score_checkpoint(checkpoint, PredictionOptions())
-        counts = {
-            name: {'confusion_matrix': matrix.counts.tolist()}
-            for name, matrix in scores.matrices.items()
-        }
-        config = dump_config(checkpoint.config)
-        keep(results['sparse'], {'config': config, 'environments': counts})
-    if not results['int8'].exists():
-        bundle, record = folder / 'bundle', folder / 'int8.json'
-        _call('export', checkpoint=source, output=bundle)
-        _call(
-            'quantize', bundle=bundle, output=folder / 'int8', max_frames=0, record=record,
-            calibration=ROOT / _FRAMES.format(part='train', fold=fold),
-            max_miou_drop=1, max_dangerous_drop=1,
-        )  # fmt: skip
-        content = json.loads(record.read_text())
-        content['environments'] = _measure_int8(Bundle.load(folder / 'int8'))
-        keep(results['int8'], content)
-
-
-def _measure_int8(bundle: Bundle) -> dict[str, dict[str, list[list[int]]]]:
-    frames = validation_frames(None, bundle, max_frames=0)
-    indices: dict[str, list[int]] = {}
-    for index, entry in enumerate(frames.files):
-        indices.setdefault(entry.environment, []).append(index)
-    return {
-        name: {
-            'confusion_matrix': measure(
-                bundle, frames.subset(own), 'openvino', 'int8'
-            ).counts.tolist()
-        }
-        for name, own in indices.items()
-    }
-
-
-def _call(script: str, **options: object) -> None:
-    command = [sys.executable, f'training/{script}.py']
-    for name, value in options.items():
-        command += [f'--{name.replace("_", "-")}', str(value)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    targets = {name: result_of(name, fold, seed) for name in ('pruned', 'sparse', 'int8')}
+    calibration = ROOT / _FRAMES.format(part='train', fold=fold)
+    make_smaller(run_of('kl', fold, seed), targets, calibration)
 
 
 def measure_costs(fold: str, seed: int) -> None:
     """Measure what each network costs on the engines of this machine."""
-    names = [run_of(name, fold, seed).settings.folder for name in ('kl', 'fpn', 'segformer_b0')]
-    paths = {'student': names[0], 'fpn': names[1], 'segformer_b0': names[2]}
-    paths['pruned'] = Path(f'runs/{run_of("kl", fold, seed).settings.name}_pruned')
-    networks = {
-        name: load_checkpoint(ROOT / path / 'best.ckpt')
-        for name, path in paths.items()
-        if (ROOT / path / 'best.ckpt').exists()
+    folders = {
+        name: run_of(name, fold, seed).settings.folder for name in ('kl', 'fpn', 'segformer_b0')
     }
-    costs = [asdict(cost) for cost in measure_pruning(networks, num_threads=2)]
-    keep(RESULTS / GROUP / 'costs.json', {'networks': costs})
+    kl = folders['kl']
+    paths = {'student': kl, 'fpn': folders['fpn'], 'segformer_b0': folders['segformer_b0']}
+    paths['pruned'] = kl.with_name(f'{kl.name}_pruned')
+    int8 = kl.with_name(f'{kl.name}_smaller') / 'int8'
+    best = {name: path / 'best.ckpt' for name, path in paths.items()}
+    keep_costs(best, int8, RESULTS / GROUP / 'costs.json')
+
+
+def result_of(name: str, fold: str, seed: int) -> Path:
+    """Return where the result of a variant is kept."""
+    return RESULTS / GROUP / f'{name}_{fold}_{seed}.json'
 
 
 def main() -> None:
@@ -221,9 +158,9 @@ def main() -> None:
             link_frames(fold)
         train_missing(runs)
         for place in places:
-            keep_ensemble(*place)
-            if options.smaller and load(run_of('kl', *place)) is not None:
-                make_smaller(*place)
+            keep_ensemble(run_of('kl', *place), result_of('ensemble', *place))
+            if options.smaller:
+                make_all(*place)
         if options.costs:
             measure_costs(*places[0])
     finish('distillation', options, *table(RESULTS / GROUP))

@@ -25,28 +25,75 @@ def counts(right, wrong):
     return {'confusion_matrix': [[right, wrong, 0], [wrong, right, 0]]}
 
 
-def write(folder, name, **content):
-    (folder / f'{name}.json').write_text(json.dumps(content))
+def write(folder, name, source='', **content):
+    record = {'config_sha256': f'of {name}', 'source_config_sha256': f'of {source}', **content}
+    (folder / f'{name}.json').write_text(json.dumps(record))
 
 
-def test_retention_is_student_by_ensemble_on_known_places(student, tmp_path):
+@pytest.fixture
+def pair(tmp_path):
+    """Return a function that writes a student that learned, one that was alone, and teachers."""
+
+    def make(place, new, taught, ensemble, alone):
+        known = [name for name in ('cc', 'w0', 'ww') if name != new][:1]
+        for name, right, source in (
+            (f'kl_{place}', taught, ''),
+            (f'ensemble_{place}', ensemble, f'kl_{place}'),
+            (f'alone_{place}', alone, ''),
+        ):
+            environments = {known[0]: counts(right, 100 - right)}
+            environments[new] = counts(right - 30, 130 - right)
+            write(tmp_path, name, source, environments=environments)
+
+    return make
+
+
+def test_retention_is_student_by_ensemble_on_known_places(student, tmp_path, pair):
     assert student.mean_retention(tmp_path) is None
-    # IoU of both classes: 80 / 120 and 90 / 110 on what they know; the second pair loses nothing.
-    for name, right in (('kl_cc_1', 80), ('ensemble_cc_1', 90)):
-        known, new = counts(right, 100 - right), counts(right - 30, 130 - right)
-        write(tmp_path, name, environments={'w0': known, 'cc': new})
+    # IoU of both classes: 80 / 120, 90 / 110 and 70 / 130 on what they know.
+    pair('cc_1', 'cc', 80, 90, 70)
     assert student.mean_retention(tmp_path) == pytest.approx((80 / 120) / (90 / 110))
     shares = student.retention(tmp_path)
     assert shares['cc_1'].new == pytest.approx((50 / 150) / (60 / 140))
-    for name in ('kl_w0_2', 'ensemble_w0_2'):
-        known = {'cc': counts(70, 30), 'ww': counts(90, 10)}
-        write(tmp_path, name, environments={**known, 'w0': counts(60, 40)})
+    pair('w0_2', 'w0', 90, 90, 80)
     expected = ((80 / 120) / (90 / 110) + 1) / 2
     assert student.mean_retention(tmp_path) == pytest.approx(expected)
     known = {'w0': counts(10, 90), 'cc': counts(10, 90)}
     write(tmp_path, 'kl_cc_3', environments=known)  # without a partner
     write(tmp_path, 'kl_features_cc_1', environments=known)  # another variant
     assert student.mean_retention(tmp_path) == pytest.approx(expected)
+
+
+def test_teachers_that_are_hardly_better_than_the_student_alone_prove_nothing(
+    student, tmp_path, pair
+):
+    pair('cc_1', 'cc', 89, 90, 89)  # 90 / 110 against 89 / 111: 1.6 points
+    assert student.mean_retention(tmp_path) is None
+    pair('w0_2', 'w0', 80, 90, 70)
+    assert student.mean_retention(tmp_path) == pytest.approx((80 / 120) / (90 / 110))
+
+
+def test_what_a_student_has_of_the_gain(student, tmp_path, pair):
+    import distillation_table
+
+    pair('cc_1', 'cc', 80, 90, 70)
+    rows, ratios = distillation_table.table(tmp_path)
+    gain = 90 / 110 - 70 / 130
+    assert ratios['ensemble_gain_known'] == pytest.approx(gain)
+    assert ratios['kl_gain_recovered_known'] == pytest.approx((80 / 120 - 70 / 130) / gain)
+    assert ratios['alone_kept_known'] == pytest.approx((70 / 130) / (90 / 110))
+    assert [row['variant'] for row in rows] == [
+        'both teachers, mirrored', 'student alone', 'student, KL',
+    ]  # fmt: skip
+
+
+def test_what_was_made_of_another_training_is_refused(student, tmp_path, pair):
+    import distillation_table
+
+    pair('cc_1', 'cc', 80, 90, 70)
+    write(tmp_path, 'int8_cc_1', 'kl_w0_1', environments={'w0': counts(1, 99)})
+    with pytest.raises(ValueError, match=r'int8_cc_1.json: was made of another training'):
+        distillation_table.table(tmp_path)
 
 
 def test_environments_count_together(student, tmp_path):
