@@ -1,10 +1,14 @@
+// The choice of all cameras; others are chosen by their names, which are never empty.
+const ALL = '';
+const isChosen = (choice, camera) => choice === ALL || choice === camera;
+
 function timelineTraces(metric, camera) {
   const traces = [];
   runs.forEach((run, number_) => {
     const { frames } = run;
     const column = frames.metrics[metric];
     frames.cameras.forEach((name, place) => {
-      if (!column || (camera !== 'all' && Number(camera) !== place)) return;
+      if (!column || !isChosen(camera, name)) return;
       const mine = frames.camera.flatMap((owner, index) => (owner === place ? [index] : []));
       traces.push({
         type: 'scatter',
@@ -30,7 +34,7 @@ function differenceTraces(metric, camera) {
     if (!before || !after) return [];
     const kept = frames.path.flatMap((path, index) => {
       const other = frameIndex[place + 1].get(path);
-      const isWanted = camera === 'all' || frames.camera[index] === Number(camera);
+      const isWanted = isChosen(camera, frames.cameras[frames.camera[index]]);
       const isKnown = isWanted && other !== undefined && before[index] !== null;
       return isKnown && after[other] !== null ? [[index, after[other] - before[index]]] : [];
     });
@@ -50,7 +54,7 @@ function differenceTraces(metric, camera) {
 function failureTrace(camera) {
   const { frames } = runs[0];
   const failed = frames.problem.flatMap((problem, index) =>
-    problem && (camera === 'all' || frames.camera[index] === Number(camera)) ? [index] : []);
+    problem && isChosen(camera, frames.cameras[frames.camera[index]]) ? [index] : []);
   return {
     type: 'scatter',
     mode: 'markers',
@@ -110,8 +114,9 @@ function startTimeline() {
     choices.push(...names.map((name) => [`change ${name}`, `change: ${data.metrics[name]}`]));
   }
   fill($('metric'), choices);
-  const cameras = runs[0].frames.cameras.map((name, place) => [String(place), name]);
-  fill($('camera'), cameras.length > 1 ? [['all', 'all'], ...cameras] : [['all', 'all']]);
+  const cameras = [...new Set(runs.flatMap((run) => run.frames.cameras))];
+  const named = cameras.map((name) => [name, name]);
+  fill($('camera'), [[ALL, 'all'], ...(named.length > 1 ? named : [])]);
   $('metric').addEventListener('change', drawTimeline);
   $('camera').addEventListener('change', drawTimeline);
   drawTimeline().then((chart) => {
@@ -181,7 +186,17 @@ function drawConfidence() {
     xaxis: axis('confidence', { range: [0, 1.02] }),
     yaxis: axis('share that is right', { range: [0, 1.02] }),
   }), PLOT);
-  const { operating } = runs.find((run) => run.scores);
+  drawOperating();
+}
+
+function drawOperating() {
+  const run = runs.find(({ scores, operating }) => scores && operating);
+  $('operating').hidden = !run;
+  $('operating-text').hidden = !run;
+  $('operating-missing').hidden = Boolean(run);
+  if (!run) return;
+  $('operating-run').textContent = isComparison ? ` of ${run.name}` : '';
+  const { operating } = run;
   const classes = data.classes.flatMap((entry, id) => {
     if (!operating.recall[id].some((value) => value !== null)) return [];
     return [{

@@ -225,12 +225,17 @@ def _false_safe(matrix: ConfusionMatrix, costs: np.ndarray) -> np.ndarray:
     return np.where((costs >= DEFAULT_COSTLY_FROM) & (costs != UNKNOWN_COST), rates, np.nan)
 
 
-def _operating_points(matrix: ConfusionMatrix, calibration: CalibrationCounts) -> dict[str, Any]:
+def _operating_points(
+    matrix: ConfusionMatrix, calibration: CalibrationCounts
+) -> dict[str, Any] | None:
     """Return precision and recall of each class for every threshold of confidence.
 
     Of the pixels that are left when what is less sure becomes unlabeled, as the node's
-    ``confidence_threshold`` makes it.
+    ``confidence_threshold`` makes it. None if frames came without confidence: how much truth the
+    others have is not known.
     """
+    if calibration.counts.sum() != matrix.counts[:, :-1].sum():
+        return None
     # Counts of the pixels at or above each level.
     above = calibration.counts[..., ::-1].cumsum(axis=-1)[..., ::-1][..., ::_LEVEL_STEP]
     wrong, right = above[:, 0], above[:, 1]

@@ -19,7 +19,8 @@ function card(value, text, tone = '') {
 function cardsOf(run) {
   const cards = [card(`${run.num_labelled} of ${run.num_frames}`, 'frames labelled')];
   for (const [key, text] of run.scores ? CARDS : []) {
-    const delta = run === runs[0] || !runs[0].scores ? null : run.scores[key] - runs[0].scores[key];
+    const before = run !== runs[0] && runs[0].scores;
+    const delta = before ? change(before[key], run.scores[key]) : null;
     const good = (LOWER_IS_BETTER.includes(key) ? -1 : 1) * (delta ?? 0);
     const tone = Math.abs(good) < 0.0005 ? '' : good > 0 ? 'better' : 'worse';
     cards.push(card(number(run.scores[key]), text + (delta === null ? '' : ` (${signed(delta)})`), tone));

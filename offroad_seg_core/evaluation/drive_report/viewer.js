@@ -81,7 +81,7 @@ function step(direction) {
   const frames = runs[0].frames;
   const wanted = $('camera').value;
   let index = viewer.index + direction;
-  while (wanted !== 'all' && frames.path[index] && frames.camera[index] !== Number(wanted)) {
+  while (frames.path[index] && !isChosen(wanted, frames.cameras[frames.camera[index]])) {
     index += direction;
   }
   if (frames.path[index]) select(index);

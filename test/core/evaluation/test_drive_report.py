@@ -61,6 +61,9 @@ def test_cards_and_tables_say_what_was_measured(results, visit):
     assert column(page, 'problems', 2) == ['no labels were recorded for it']
     assert 'openvino' in ' '.join(column(page, 'versions', 1))
     assert page.locator('.nsewdrag').count() >= 4  # charts that were really drawn
+    # These labels came without confidence.
+    assert page.locator('#operating').is_hidden()
+    assert page.locator('#operating-missing').is_visible()
 
 
 def test_tables_sort_by_mouse_and_keyboard(results, visit):
@@ -103,7 +106,7 @@ def test_a_click_in_the_timeline_shows_that_frame(drives, results, visit):
     assert page.locator('#frame').input_value() in ('11', '12')
     page.keyboard.press('Home')
     wait_for_frame(page, f'front/{drives.START_NS}')
-    page.select_option('#camera', '1')
+    page.select_option('#camera', 'rear')
     page.locator('#next').press('Enter')
     wait_for_frame(page, f'rear/{drives.START_NS}')
 
@@ -178,6 +181,42 @@ def test_two_runs_beside_each_other(drives, results, visit, tmp_path):
     over, under = shown(page, 'over'), shown(page, 'under')
     np.testing.assert_array_equal(over[:, :40], under[:, :40])
     assert (over[:, 56:] != under[:, 56:]).any(axis=-1).all()  # rocks, and untinted sky
+
+
+def test_a_comparison_with_a_run_that_differs_in_kind(results, visit, tmp_path):
+    """A score of the first is undefined; the other has confidence and its cameras turned round."""
+    first, other = (shutil.copytree(r, tmp_path / r.name) for r in results)
+    said = json.loads((first / 'summary.json').read_text())
+    said['scores']['together']['scores']['false_safe_rate'] = None
+    (first / 'summary.json').write_text(json.dumps(said))
+    said = json.loads((other / 'summary.json').read_text())
+    assert said['scores']['together']['scores']['false_safe_rate'] == 0.0
+    for counts in said['counts'].values():
+        for true, row in enumerate(counts['confusion_matrix']):
+            for predicted, count in enumerate(row[:-1]):
+                counts['calibration'][predicted][int(true == predicted)][200] += count
+    (other / 'summary.json').write_text(json.dumps(said))
+    header, *rows = (other / 'frames.csv').read_text().splitlines()
+    rows.sort(key=lambda row: row.startswith('front'))
+    (other / 'frames.csv').write_text('\n'.join([header, *rows]) + '\n')
+
+    page = visit(write_drive_report([first, other], tmp_path / 'compared'))
+    cards = page.locator('.card').all_inner_texts()
+    assert [card for card in cards if 'false safe' in card] == [
+        '–\nfalse safe',
+        '0.000\nfalse safe',
+    ]
+    page.select_option('#camera', 'rear')
+    traces = page.evaluate("() => document.getElementById('timeline').data.map((t) => t.name)")
+    assert traces == ['before: rear', 'after: rear', 'problem']
+    paths = page.evaluate("() => document.getElementById('timeline').data[1].customdata")
+    assert len(paths) == 8
+    assert all(path.startswith('rear/') for path in paths)
+    assert 'Precision and recall of after of the' in page.locator('#operating-text').inner_text()
+    assert page.locator('#operating-missing').is_hidden()
+    points = "() => document.getElementById('operating').data.map((t) => [t.name, t.x[0], t.y[0]])"
+    found = {name: [x, y] for name, x, y in page.evaluate(points)}
+    assert found == {'Rocks': [1, 0.5], 'Landscape': [1, 1], 'Sky': [0, None]}
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(results, visit):

@@ -11,8 +11,14 @@ pytest.importorskip('plotly')
 
 from offroad_seg_core.evaluation.drive_report import build
 from offroad_seg_core.evaluation.drive_report.build import write_drive_report
-from offroad_seg_core.evaluation.drive_report.data import page_data, read_results
+from offroad_seg_core.evaluation.drive_report.data import (
+    _operating_points,
+    page_data,
+    read_results,
+)
 from offroad_seg_core.evaluation.result import ResultError
+from offroad_seg_core.metrics.calibration import CalibrationCounts
+from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 
 
 def test_a_comparison_brings_large_frames_along(results, tmp_path, monkeypatch):
@@ -25,13 +31,28 @@ def test_a_comparison_brings_large_frames_along(results, tmp_path, monkeypatch):
         assert len(here) == 14
 
 
-def test_operating_points_by_hand(results, drives):
+def test_operating_points_by_hand():
+    matrix, calibration = ConfusionMatrix(2), CalibrationCounts(2)
+    target = np.array([0, 0, 0, 1, 255], np.uint8)
+    label_map, confidence = np.array([[0, 0, 1, 1, 0], [100, 200, 50, 255, 9]], np.uint8)
+    matrix.update(label_map, target)
+    calibration.update(confidence, label_map, target)
+    found = _operating_points(matrix, calibration)
+    at = [found['threshold'].index(round(level / 255, 4)) for level in (0, 50, 55, 105, 205)]
+    assert [found['recall'][0][place] for place in at] == [0.6667, 0.6667, 0.6667, 0.3333, 0.0]
+    assert [found['precision'][1][place] for place in at] == [0.5, 0.5, 1.0, 1.0, 1.0]
+    # A frame without confidence: how much truth the others have is not known.
+    matrix.update(label_map, target)
+    assert _operating_points(matrix, calibration) is None
+
+
+def test_labels_without_confidence(results, drives):
     data = page_data(read_results([results[0]]))
     summary = json.loads((results[0] / 'summary.json').read_text())
     counts = np.array([e['calibration'] for e in summary['counts'].values()]).sum(axis=0)
     assert counts.sum() == 0  # these labels came without confidence
     run = data['runs'][0]
-    assert set(run['operating']['recall'][drives.SKY]) == {0.0}
+    assert run['operating'] is None
     assert run['frames']['metrics']['miou_present'][:4] == [0.5] * 4
     shares = run['shares']['front']['classes']
     assert shares[drives.SKY] == shares[drives.LANDSCAPE] == [0.5] * 7
