@@ -128,7 +128,13 @@ class EngineCache:
             leftover.unlink(missing_ok=True)
         started = time.monotonic()
         with atomic_path(folder / f'{name}.plan') as temporary:
-            build(temporary)
+            try:
+                build(temporary)
+            except OSError as error:  # of starting a process: no matter of this folder
+                raise EngineError(
+                    f'building engine {name}: got {error}; fix: end other programs, if memory or '
+                    'processes ran out'
+                ) from error
             plan = temporary.read_bytes()
         record = {
             'fingerprint': asdict(fingerprint),

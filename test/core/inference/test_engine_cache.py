@@ -14,6 +14,7 @@ import pytest
 
 from offroad_seg_core.inference.engines.base import EngineError, EngineStoppedError
 from offroad_seg_core.inference.engines.engine_cache import EngineCache, Fingerprint
+from offroad_seg_core.inference.engines.plan_builder import PlanJob, build_in_child
 from offroad_seg_core.inference.engines.stopping import builds_stopped
 
 DEADLINE_S = 60.0
@@ -261,3 +262,12 @@ def test_the_record_says_what_was_built(cache, caplog):
     assert record['build_s'] >= 0
     assert f'built engine {FINGERPRINT.name}' in caplog.text
     assert FINGERPRINT.name == 'desert-abababababab-fp16-64x96-Orin'
+
+
+def test_a_build_that_cannot_start_is_no_matter_of_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'executable', '/nowhere/python')
+    job = PlanJob('tensorrt', '', 'fp16', (64, 96), '')
+    with pytest.raises(EngineError, match=r'building engine desert-.*No such file.*nowhere') as e:
+        EngineCache(tmp_path).get_or_build(FINGERPRINT, lambda path: build_in_child(job, path))
+    assert 'folder' not in str(e.value)
+    assert EngineCache(tmp_path).get_or_build(FINGERPRINT, Builder()) == ENGINE
