@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ from offroad_seg_core.inference.engines.cuda import Cuda
 from offroad_seg_core.inference.engines.engine_cache import EngineCache
 from offroad_seg_core.inference.engines.plan_builder import PlanJob, build_in_child
 from offroad_seg_core.inference.engines.tensorrt import fingerprint
+from offroad_seg_core.inference.engines.tensorrt_runner import PlanError
 from offroad_seg_core.inference.engines.torch import build_model
+
+log = logging.getLogger(__name__)
 
 
 class Torch2TrtEngine:
@@ -49,8 +53,8 @@ class Torch2TrtEngine:
         self._modules: dict[tuple[int, int], Any] = {}
         self._module(bundle.manifest.input.size)
         spec = bundle.manifest.input
-        self._mean = torch.tensor(spec.mean, device='cuda').reshape(1, 3, 1, 1)
-        self._std = torch.tensor(spec.std, device='cuda').reshape(1, 3, 1, 1)
+        self._mean = torch.tensor(spec.mean).cuda().reshape(1, 3, 1, 1)
+        self._std = torch.tensor(spec.std).cuda().reshape(1, 3, 1, 1)
         self._is_closed = False
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
@@ -71,14 +75,26 @@ class Torch2TrtEngine:
 
     def _module(self, size: tuple[int, int]) -> Any:
         if size not in self._modules:
-            wanted = fingerprint(
-                self._bundle, 'torch2trt', self.info.version, self.info.precision, size, self._gpu
-            )
-            path = str(self._bundle.path)
-            job = PlanJob('torch2trt', path, self.info.precision, size, timing_file='')
-            state = self._cache.get_or_build(wanted, lambda output: build_in_child(job, output))
-            self._modules[size] = load_module(self._library, state)
+            self._modules[size] = self._load(size)
         return self._modules[size]
+
+    def _load(self, size: tuple[int, int]) -> Any:
+        wanted = fingerprint(
+            self._bundle, 'torch2trt', self.info.version, self.info.precision, size, self._gpu
+        )
+        path = str(self._bundle.path)
+        job = PlanJob('torch2trt', path, self.info.precision, size, timing_file='')
+
+        def build(output: Path) -> None:
+            build_in_child(job, output)
+
+        state = self._cache.get_or_build(wanted, build)
+        try:
+            return load_module(self._library, state)
+        except PlanError as error:
+            log.warning('%s', error)
+        self._cache.discard(wanted)
+        return load_module(self._library, self._cache.get_or_build(wanted, build))
 
 
 def load_module(library: Any, state: bytes) -> Any:
@@ -89,7 +105,8 @@ def load_module(library: Any, state: bytes) -> Any:
         state: what ``torch.save(module_trt.state_dict(), …)`` wrote.
 
     Raises:
-        EngineError: it is none, or TensorRT refuses the engine in it.
+        PlanError: TensorRT refuses the engine in it.
+        EngineError: it is no such state dict.
     """
     import torch
 
@@ -107,7 +124,7 @@ def load_module(library: Any, state: bytes) -> Any:
     try:
         module.load_state_dict(content)
     except AttributeError as error:  # the deserialised engine is None, which it does not look at
-        raise EngineError(
+        raise PlanError(
             'TensorRT refuses the engine in the state dict: built for another GPU or version'
         ) from error
     return module

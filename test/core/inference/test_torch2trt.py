@@ -2,7 +2,7 @@
 
 import io
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -11,10 +11,12 @@ torch = pytest.importorskip('torch')
 from offroad_seg_core.inference.bundle import Bundle  # noqa: E402
 from offroad_seg_core.inference.engines import (  # noqa: E402
     EngineError,
+    EngineSettings,
     EngineUnavailableError,
     create_engine,
     torch2trt,
 )
+from offroad_seg_core.inference.engines.cuda import Gpu  # noqa: E402
 from offroad_seg_core.inference.engines.torch2trt import build_state_dict, load_module  # noqa: E402
 
 
@@ -115,6 +117,30 @@ def test_what_it_is_asked_to_build(library, monkeypatch, tmp_path, request):
     library.torch2trt = lambda *_, **__: TrtModule(None)
     with pytest.raises(EngineError, match='could not build'):
         build_state_dict(bundle, 'fp16', (64, 96), tmp_path / 'state')
+
+
+def test_an_engine_that_tensorrt_refuses_is_built_again_once(
+    library, monkeypatch, palette_bundle, tmp_path, caplog
+):
+    engines = [b'foreign', b'plan', b'foreign', b'foreign']
+    built = []
+
+    def build(job, output):
+        built.append(engines[len(built)])
+        output.write_bytes(saved(TrtModule(built[-1]).state_dict()))
+
+    gpu = Gpu('Simulated GPU', '8.7', 'R36 (CUDA 12.6)', 1024)
+    monkeypatch.setattr(torch2trt, 'Cuda', lambda: SimpleNamespace(gpu=lambda: gpu))
+    monkeypatch.setattr(torch2trt, 'build_in_child', build)
+    monkeypatch.setattr(torch.Tensor, 'cuda', lambda self: self)
+    bundle = Bundle.load(palette_bundle)
+    for _ in range(2):  # the second finds what the first built
+        torch2trt.Torch2TrtEngine(bundle, EngineSettings('fp16', cache_folder=tmp_path))
+        assert built == [b'foreign', b'plan']
+    assert 'refuses the engine in the state dict' in caplog.text
+    with pytest.raises(EngineError, match='refuses the engine in the state dict'):
+        torch2trt.Torch2TrtEngine(bundle, EngineSettings('fp32', cache_folder=tmp_path))
+    assert built == engines
 
 
 def test_it_needs_a_gpu(library, palette_bundle, tmp_path):
