@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+import hashlib
 import io
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +133,14 @@ class MaskReader:
         known, labels = self._known
         place = np.searchsorted(known, values).clip(max=known.size - 1)
         return np.where(known[place] == values, labels[place], -1).astype(np.int16)
+
+    def identity(self) -> str:
+        """Return a hex digest that differs when the same file may become another label map."""
+        goals = None
+        if self.mapping is not None:
+            goals = [self.mapping.target_names, sorted(self.mapping.pairs.items())]
+        content = [self.source.sha256(), self.format, self.unknown, goals]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _look_up(self, stored: np.ndarray) -> np.ndarray:
         if stored.dtype == np.uint8:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
-
-import numpy as np
+from typing import Any, cast
 
 from offroad_seg_core.bags.camera_topics import find_all_cameras
 from offroad_seg_core.bags.reading import contents, open_bag
@@ -30,6 +28,7 @@ from offroad_seg_core.evaluation.sources.frame import (
     TARGET,
     Source,
     SourceError,
+    file_identity,
 )
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
 from offroad_seg_core.evaluation.sources.remote import RemoteDrive
@@ -106,6 +105,14 @@ class LabelOptions:
     truth: TruthOptions | None
     recorded: Path | None = None
 
+    def identity(self) -> list[Any]:
+        """Return plain data that differ when other maps may come with the same frames."""
+        named = [self.recorded] if self.recorded else []
+        if self.truth:
+            named += map(Path, filter(None, astuple(replace(self.truth, topics=None))))
+        files = [_files_below(place) for place in named if place.exists()]
+        return [self.classes.sha256(), repr(self.truth), str(self.recorded), files]
+
 
 def with_labels(frames: Source, options: LabelOptions) -> Source:
     """Return frames with the label maps that there are of them.
@@ -114,8 +121,7 @@ def with_labels(frames: Source, options: LabelOptions) -> Source:
         ValueError: A place holds no labels, or their classes do not fit.
     """
     if isinstance(frames, RemoteDrive):
-        known = [options.classes.sha256(), repr(options.truth), str(options.recorded)]
-        return frames.followed_by(partial(with_labels, options=options), known)
+        return frames.followed_by(partial(with_labels, options=options), options.identity())
     maps = recorded_labels(options.recorded) if options.recorded else {}
     truth = find_truth(frames, options.classes, options.truth) if options.truth else None
     if truth is not None:
@@ -133,8 +139,7 @@ def find_truth(frames: Source, classes: Taxonomy, options: TruthOptions) -> Labe
     if options.place == NONE or (is_auto and not isinstance(frames, BagFrames)):
         return None
     if not is_auto and not is_bag(Path(options.place)):
-        reader = _reader(options.taxonomy, classes, options)
-        return LabelFolder(options.place, reader.read)
+        return LabelFolder(options.place, _reader(options.taxonomy, classes, options))
     if is_auto:
         assert isinstance(frames, BagFrames)
         topics = dict(options.topics or truth_topics(frames.types, frames.cameras))
@@ -159,10 +164,16 @@ def recorded_labels(path: str | Path) -> dict[str, LabelSource]:
     if not masks:
         held = ', '.join(sorted(types)) or 'nothing'
         raise SourceError(f'{path}: got no topic .../segmentation/mask; it holds {held}')
-    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, _as_is, False)}
+    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, None, False)}
     if confidences:
-        found[CONFIDENCE] = LabelTopics(path, confidences, _as_is, False)
+        found[CONFIDENCE] = LabelTopics(path, confidences, None, False)
     return found
+
+
+def _files_below(place: Path) -> list[Any]:
+    """Return what differs when a file changes, or one anywhere in a folder."""
+    folders = [place, *sorted(path for path in place.rglob('*') if path.is_dir())]
+    return [file_identity(folder) for folder in folders]
 
 
 def _label_topics(
@@ -175,7 +186,7 @@ def _label_topics(
     with open_bag(path) as bag:
         check_topics(bag, topics)
         name = options.taxonomy or bag.custom_data.get(TRUTH_TAXONOMY_KEY, '')
-    return LabelTopics(path, topics, _reader(name, classes, options).encode, beside_frames)
+    return LabelTopics(path, topics, _reader(name, classes, options), beside_frames)
 
 
 def _topics_of(path: Path) -> dict[str, str]:
@@ -198,8 +209,3 @@ def _topics_of(path: Path) -> dict[str, str]:
 def _reader(taxonomy: str, classes: Taxonomy, options: TruthOptions) -> MaskReader:
     source = load_taxonomy(taxonomy) if taxonomy else classes
     return create_reader(source, classes, cast(MaskFormat, options.format), options.mapping)
-
-
-def _as_is(stored: np.ndarray) -> np.ndarray:
-    """Return ids that are the model's own already."""
-    return stored.astype(np.uint8, copy=False)

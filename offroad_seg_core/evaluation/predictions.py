@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+import hashlib
 import math
 import time
 from typing import Any
@@ -151,7 +152,7 @@ class CheckpointPredictor:
         """Return what the predictions depend on."""
         info = self._checkpoint.info
         return {
-            'checkpoint': str(self._checkpoint.path.resolve()),
+            'weights': _digest(self._checkpoint.weights),
             'step': info['step'],
             'config': info['config_sha256'],
             'device': self._logits.device.type,
@@ -176,6 +177,14 @@ class CheckpointPredictor:
 
     def close(self) -> None:
         """Do nothing: PyTorch frees the model with this object."""
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _Logits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -100,7 +101,7 @@ class SegmenterPredictor:
     def identity(self) -> dict[str, Any]:
         """Return what the labels depend on."""
         views = {
-            name: [view.rotation_deg, None if view.ego_mask is None else int(view.ego_mask.sum())]
+            name: [view.rotation_deg, None if view.ego_mask is None else _digest(view.ego_mask)]
             for name, view in self._views.items()
         }
         return {
@@ -129,6 +130,10 @@ class SegmenterPredictor:
         segmenter, info = self._segmenter, self._segmenter.engine.info
         chosen = info.name, info.precision, segmenter.head
         return _open_again, (segmenter.bundle.path, *chosen, segmenter.options, self._views)
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(f'{values.shape}'.encode() + values.tobytes()).hexdigest()
 
 
 def _open_again(
@@ -170,8 +175,9 @@ class RecordedPredictor:
         return None if label_map is None else Prediction(label_map, maps.get(CONFIDENCE))
 
     def identity(self) -> dict[str, Any]:
-        """Return what the labels depend on."""
-        return self._description
+        """Return what the labels, and what is counted of them, depend on."""
+        classes, costs = self.taxonomy.sha256(), _digest(self.cost_table)
+        return {**self._description, 'taxonomy': classes, 'costs': costs}
 
     def description(self) -> dict[str, Any]:
         """Return what people want to know of the model."""

@@ -14,12 +14,12 @@ import numpy as np
 from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, TRANSPORTS, CameraTopic, sibling
 from offroad_seg_core.bags.label_images import decode_labels
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
+from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.evaluation.sources.frame import Frame, SourceError, file_identity
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
 from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels, stamped_messages
 
 Frames = Iterator[tuple[int, Frame]]
-Encode = Callable[[np.ndarray], np.ndarray]
 
 # How far apart, at most, a frame and its labels lie in the bag that holds both.
 _REACH_NS = 2_000_000_000
@@ -50,13 +50,13 @@ class LabelTopics:
     Attributes:
         path: The bag.
         topics: Camera -> topic.
-        encode: From stored ids to the class ids wanted, ``(H, W)`` uint8.
+        reader: Makes the class ids wanted of stored ids; None: they are these already.
         beside_frames: Whether the frames are of the same bag, so that bag times compare.
     """
 
     path: Path
     topics: Mapping[str, str]
-    encode: Encode
+    reader: MaskReader | None
     beside_frames: bool
 
     def attach(self, key: str, frames: Frames, start_ns: int | None) -> Frames:
@@ -94,11 +94,18 @@ class LabelTopics:
             yield part, with_map(frame, key, partial(self._decode, *found)) if found else frame
 
     def _decode(self, kind: str, data: bytes) -> np.ndarray:
-        return self.encode(decode_labels(kind, data))
+        stored = decode_labels(kind, data)
+        return (
+            stored.astype(np.uint8, copy=False) if not self.reader else self.reader.encode(stored)
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return what the labels depend on."""
-        return {'files': file_identity(self.path), 'topics': dict(self.topics)}
+        return {
+            'files': file_identity(self.path),
+            'topics': dict(self.topics),
+            'reader': self.reader and self.reader.identity(),
+        }
 
 
 class LabelFolder:
@@ -106,14 +113,14 @@ class LabelFolder:
 
     Args:
         folder: Holds PNG files; those of each camera in a folder of its name, if there are such.
-        read: Reads a file as class ids, ``(H, W)`` uint8.
+        reader: Reads a file as class ids.
 
     Raises:
         SourceError: There are none.
     """
 
-    def __init__(self, folder: str | Path, read: Callable[[Path], np.ndarray]) -> None:
-        self._folder, self._read = Path(folder), read
+    def __init__(self, folder: str | Path, reader: MaskReader) -> None:
+        self._folder, self._reader = Path(folder), reader
         files = sorted(self._folder.rglob('*.png'))
         if not files:
             raise SourceError(f'{folder}: got no .png files, expected label maps; check the path')
@@ -131,7 +138,7 @@ class LabelFolder:
         del start_ns  # files are found by name
         for part, frame in frames:
             file = self._find(frame)
-            yield part, with_map(frame, key, partial(self._read, file)) if file else frame
+            yield part, with_map(frame, key, partial(self._reader.read, file)) if file else frame
 
     def _find(self, frame: Frame) -> Path | None:
         for place in (frame.camera, ''):
@@ -144,7 +151,7 @@ class LabelFolder:
     def identity(self) -> dict[str, Any]:
         """Return what the labels depend on."""
         files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in self._by_name.values()]
-        return {'files': files}
+        return {'files': files, 'reader': self._reader.identity()}
 
 
 def with_map(frame: Frame, key: str, load: Callable[[], np.ndarray]) -> Frame:

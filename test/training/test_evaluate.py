@@ -1,6 +1,7 @@
 """training/evaluate.py: the numbers of a validation, and those of the robot."""
 
 import csv
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_a_checkpoint_gives_exactly_the_numbers_of_its_validation(
         assert scores[key] == known['scores'][key], key
     assert said['scores']['together']['boundary']['mean_iou'] is not None
     assert (tmp_path / 'out' / 'report' / 'index.html').is_file()
+
+
+def test_the_weights_of_a_checkpoint_are_part_of_its_predictions(finished):
+    from offroad_seg_core.evaluation.predictions import CheckpointPredictor
+    from offroad_seg_core.training.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(finished[0].folder / 'last.ckpt')
+    known = CheckpointPredictor(checkpoint).identity()
+    assert CheckpointPredictor(checkpoint).identity() == known
+    name = next(iter(checkpoint.weights))
+    weights = {**checkpoint.weights, name: checkpoint.weights[name] + 1}
+    trained_anew = replace(checkpoint, weights=weights)
+    assert CheckpointPredictor(trained_anew).identity() != known
 
 
 def test_a_bundle_is_measured_as_the_robot_runs_it(main, finished, data, palette_bundle, tmp_path):

@@ -61,10 +61,14 @@ class DatasetFrames:
 
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
-        digest = hashlib.sha256()
-        for files in self._frames.files:
-            sizes = [path.stat().st_size for path in (files.image, files.label) if path]
-            digest.update(f'{files} {sizes}'.encode())
+        digest, readers = hashlib.sha256(), set()
+        for index, files in enumerate(self._frames.files):
+            stats = [path.stat() for path in (files.image, files.label) if path]
+            digest.update(f'{files} {[(s.st_size, s.st_mtime_ns) for s in stats]}'.encode())
+            reader = self._frames.reader_of(index)
+            if id(reader) not in readers:  # most often there is one for all
+                digest.update(reader.identity().encode())
+                readers.add(id(reader))
         return {'kind': 'dataset', 'files': digest.hexdigest()}
 
     def description(self) -> dict[str, Any]:
