@@ -35,6 +35,16 @@ _DICE = ('loss.terms=[{name: cross_entropy}, {name: dice, weight: 0.5}]',)
 _WEIGHTS = (*_DICE, 'loss.class_weights=enet')
 _SAMPLER = (*_WEIGHTS, 'sampling={kind: rare_class, min_pixels: 1000}')
 _PHOTOMETRIC = (*_SAMPLER, 'augment.photometric.strength=1.0')
+# The domain-gap system's views, as often brighter as darker.
+_EVENLY_LIT = """augment={kind: pipeline, transforms: [
+  {name: RandomResizedCrop, size: crop_size, scale: [0.5, 1.0], p: 1.0},
+  {name: HorizontalFlip, p: 0.5},
+  {name: ColorJitter, brightness: [0.7, 1.3], contrast: [0.7, 1.3], saturation: [0.7, 1.3],
+   hue: [-0.05, 0.05], p: 0.6},
+  {name: RandomBrightnessContrast, brightness_limit: [-0.2, 0.2], contrast_limit: [-0.2, 0.2],
+   p: 0.4},
+  {name: CLAHE, clip_limit: 4.0, p: 0.2},
+  {name: GaussianBlur, blur_limit: [3, 5], p: 0.15}]}"""
 _BANK = 'data/ablation_bank_{fold}'
 _FEW = (
     'init_checkpoint=runs/ablation_ce_{fold}_{seed}/best.ckpt',
@@ -42,7 +52,14 @@ _FEW = (
     'optimizer.learning_rate=5e-4',
     'validate_every=150',
 )
-# name -> (what it is, what it changes); each of the first six adds to the one before it.
+_FACTS = ('config_sha256', 'seed', 'command', 'elapsed_s', 'git_commit', 'cpu', 'versions')
+BEFORE = {
+    'dice': 'ce', 'weights': 'dice', 'sampler': 'weights', 'photometric': 'sampler',
+    'copy_paste': 'photometric', 'evenly_lit': 'sampler', 'brightness': 'evenly_lit',
+    'group_norm': 'ce', 'layer_norm': 'ce',
+}  # fmt: skip
+"""What each variant adds something to."""
+# name -> (what it is, what it changes)
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     'ce': ('cross entropy', ()),
     'dice': ('+ Dice', _DICE),
@@ -53,8 +70,12 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
         '+ copy-paste',
         (*_PHOTOMETRIC, f'copy_paste={{bank: {_BANK}/bank, probability: 0.5}}'),
     ),
+    'evenly_lit': (
+        'sampler, with the views of the domain-gap system, evenly lit',
+        (*_SAMPLER, _EVENLY_LIT),
+    ),
     'brightness': (
-        'sampler, with the crops and the darker light of the domain-gap system',
+        '+ its darker light',
         (*_SAMPLER, 'augment={kind: pipeline, preset: falcon_domain_gap}'),
     ),
     'group_norm': ('cross entropy, group norm', ('model.options={norm: group}',)),
@@ -103,6 +124,7 @@ def measure_half(fold: str, seed: int) -> None:
     counts = scores.matrices[fold].counts.tolist()
     kept = {
         'checkpoint_of': baseline.name,
+        **{key: value for key, value in (load(baseline) or {}).items() if key in _FACTS},
         'config': dump_config(own.settings),
         'environments': {fold: {'confusion_matrix': counts}},
     }
@@ -127,7 +149,7 @@ def make_bank(fold: str) -> None:
 
 
 def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Return a row for each variant, and the differences to the baseline on each fold."""
+    """Return a row for each variant, and what each adds to the one before it on each fold."""
     rows, ratios = [], {}
     means: dict[tuple[str, str], float] = {}
     for variant, (title, _) in VARIANTS.items():
@@ -145,8 +167,9 @@ def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, 
         rows.append(row)
     for (variant, fold), mean in means.items():
         # The few frames are measured on half of the place: there is no difference to take.
-        if variant != 'ce' and not variant.startswith('few') and ('ce', fold) in means:
-            ratios[f'{variant}_gain_{fold}'] = mean - means['ce', fold]
+        before = means.get((BEFORE.get(variant, ''), fold))
+        if before is not None:
+            ratios[f'{variant}_gain_{fold}'] = mean - before
     return rows, ratios
 
 

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     frames = validation_frames(data, bundle, options.max_frames)
     calibration = load_calibration(
         options.calibration, bundle.manifest.input, options.calibration_frames, options.topics
-    )
+    ).held_against(frames, bundle.manifest.input)
     names = ('max_miou_drop', 'max_dangerous_drop')
     settings = QuantizeOptions(
         load_config(AccuracyLimits, {name: getattr(options, name) for name in names}),

@@ -13,7 +13,11 @@ from offroad_seg_core.distillation.cache import SoftLabelCache
 from offroad_seg_core.distillation.config import DistillationConfig
 from offroad_seg_core.distillation.soft_labels import ClassSet, SoftLabelReader
 from offroad_seg_core.distillation.teachers import Ensemble, Teacher
-from offroad_seg_core.distillation.unlabelled import find_pictures, pseudo_labelled
+from offroad_seg_core.distillation.unlabelled import (
+    find_pictures,
+    pseudo_labelled,
+    refuse_measured,
+)
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.taxonomy import Taxonomy
 
@@ -49,6 +53,7 @@ def prepare_lesson(
     spec: InputSpec,
     frames: FrameSet,
     part: tuple[int, int] = (0, 1),
+    validation: FrameSet | None = None,
 ) -> Lesson:
     """Have the teachers answer every frame, as far as they have not yet.
 
@@ -58,9 +63,11 @@ def prepare_lesson(
         spec: The student's input.
         frames: With labels.
         part: See ``SoftLabelCache.fill``.
+        validation: What the student is measured on; None if it is not.
 
     Raises:
-        ConfigError: The cache is of other teachers.
+        ConfigError: The cache is of other teachers, or unlabelled frames are those of the
+            validation.
         DatasetError, TaxonomyError: A teacher's classes are others and not mapped, a picture
             cannot be read, or the teachers are not sure of any unlabelled pixel.
         CheckpointError, BundleError: A teacher cannot be read.
@@ -73,6 +80,8 @@ def prepare_lesson(
     strengths = None
     if config.unlabelled is not None:
         pictures = find_pictures(config.unlabelled, config.soft_labels.folder / 'pictures')
+        if validation is not None:
+            refuse_measured(pictures, validation)
         further = cache.fill(pictures, ensemble, part)
         added = pseudo_labelled(config.unlabelled, pictures, further, cache.classes, taxonomy)
         strengths = np.repeat([1.0, config.unlabelled.strength], [len(frames), len(added)])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+import math
 from pathlib import Path
 from typing import cast
 
@@ -72,7 +73,7 @@ def prune_channels(checkpoint: Checkpoint, share: float) -> Checkpoint:
     plan = channel_plan(model, create_model(settings.name, num_classes, **options))
     options['channels'] = plan
     config = replace(checkpoint.config, model=replace(settings, options=options))
-    pruned = replace(checkpoint, config=config, weights=model.state_dict())
+    pruned = _changed(checkpoint, model, config)
     with torch.inference_mode():
         rebuilt = _outputs(pruned.build(), images)
     if not all(map(torch.equal, rebuilt, expected)):
@@ -104,7 +105,13 @@ def zero_weights(checkpoint: Checkpoint, share: float, parts: Sequence[str] = ()
     )
     for layer in layers:
         prune.remove(layer, 'weight')
-    return replace(checkpoint, weights=model.state_dict())
+    return _changed(checkpoint, model, checkpoint.config)
+
+
+def _changed(checkpoint: Checkpoint, model: nn.Module, config: TrainConfig) -> Checkpoint:
+    """Return a checkpoint of changed weights, which nothing is known of yet."""
+    info = {**checkpoint.info, 'scores': {}, 'miou_present': math.nan}
+    return replace(checkpoint, config=config, weights=model.state_dict(), info=info)
 
 
 def fine_tuning(pruned: Checkpoint, path: Path, name: str) -> TrainConfig:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from offroad_seg_core.config import ConfigError
 from offroad_seg_core.datasets.analysis.scan_cache import fingerprint
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet
 from offroad_seg_core.datasets.listing import Pattern
@@ -56,6 +57,24 @@ def find_pictures(config: UnlabelledConfig, folder: Path) -> list[Path]:
             'distillation.unlabelled'
         )
     return pictures
+
+
+def refuse_measured(pictures: Sequence[Path], validation: FrameSet) -> None:
+    """Refuse pictures that the student is to be measured on.
+
+    Files are told by where they lie; copies are not found out.
+
+    Raises:
+        ConfigError: Some are; names the first.
+    """
+    measured = {entry.image.resolve() for entry in validation.files}
+    shared = [path for path in pictures if path.resolve() in measured]
+    if shared:
+        raise ConfigError(
+            f'distillation.unlabelled: {len(shared)} of {len(pictures)} pictures, such as '
+            f'{shared[0]}, are also frames of the validation, which must be new to the student; '
+            'fix: another pattern, or other frames to validate on (dataset.validation_block)'
+        )
 
 
 def _is_bag(path: Path) -> bool:

@@ -103,6 +103,17 @@ def _quantization(report: Mapping[str, Any] | None) -> Iterator[str]:
     yield ''
     yield f'Measured on {report["num_frames"]} frames at the input size of this bundle:'
     yield ''
+    limits = report.get('limits', {})
+    for key, meaning in (
+        ('max_miou_drop', 'int8 may lose of the mIoU'),
+        ('max_dangerous_drop', 'int8 may lose of the IoU of a class of lethal cost'),
+    ):
+        if key in limits:
+            yield f'* {meaning}: {_share(limits[key])}'
+    unseen = {name for loss in report.get('int8', {}).values() for name in loss.get('unseen', ())}
+    if unseen:
+        yield f'* in no frame, so that their loss is unknown: {", ".join(sorted(unseen))}'
+    yield ''
     yield from _table_head('precision', 'engine', 'mIoU float32', 'mIoU', 'class that lost most')
     for precision in ('int8', 'bf16'):
         for engine, loss in report.get(precision, {}).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import logging
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offroad_seg_core.datasets.analysis.features import describe_image
+from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.evaluation.sources.bag import BagFrames
 from offroad_seg_core.evaluation.sources.frame import SourceError, UniqueNames
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
@@ -45,6 +46,28 @@ class CalibrationSet:
         """Return the first so many as normalised inputs, each float32 ``(1, 3, H, W)``."""
         normalize = Normalizer(spec.mean, spec.std)
         return [normalize(image[np.newaxis]).copy() for image in self.images[:count]]
+
+    def held_against(self, frames: FrameSet, spec: InputSpec) -> CalibrationSet:
+        """Return the set with a warning where accuracy will be measured on frames of its own.
+
+        Args:
+            frames: That accuracy is measured on.
+            spec: Input of the network.
+        """
+        own = {image.tobytes() for image in self.images}
+        preprocessor, shared = Preprocessor(spec), 0
+        for index in range(len(frames)):
+            image, _ = frames.read(index)
+            geometry = Geometry.fit(image.shape[:2], 0, spec)
+            shared += preprocessor.prepare(image, 'rgb', geometry)[0].tobytes() in own
+        if not shared:
+            return self
+        warning = (
+            f'{self.source}: {shared} of {len(frames)} frames that accuracy is measured on are '
+            'calibration frames, too: int8 looks better than it is; fix: calibrate with others'
+        )
+        log.warning('%s', warning)
+        return replace(self, warnings=(*self.warnings, warning))
 
 
 def load_calibration(

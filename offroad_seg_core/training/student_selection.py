@@ -81,18 +81,27 @@ class Student:
 def candidate_config(config: TrainConfig, name: str, output: Path) -> TrainConfig:
     """Return the run of one candidate.
 
+    What was made for another architecture is left out: weights, and losses between layers.
+
     Raises:
         ValueError: No candidate of that name.
     """
     if name not in CANDIDATES:
         raise ValueError(f'candidates: got {name!r}, expected some of {", ".join(CANDIDATES)}')
     model, options = CANDIDATES[name]
-    return replace(
+    run = replace(
         config,
         name=name,
         model=replace(config.model, name=model, options=dict(options)),
         output=output,
     )
+    if model == config.model.name:
+        return run
+    distillation = run.distillation
+    if distillation is not None and distillation.features:
+        distillation = replace(distillation, features=())
+    model_config = replace(run.model, weights=None)
+    return replace(run, model=model_config, init_checkpoint=None, distillation=distillation)
 
 
 def measure(config: TrainConfig, names: Sequence[str], target: Target) -> list[Student]:

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 import json
 from pathlib import Path
+import shutil
 import signal
 
 import cv2
@@ -80,9 +81,10 @@ class TestRuns:
     )
 
     def test_with_everything_resumed_equals_uninterrupted(
-        self, make_student, frames_root, monkeypatch
+        self, make_student, frames_root, tmp_path, monkeypatch
     ):
-        pictures = frames_root / 'validation' / 'images'
+        # Copies, because frames of the validation themselves are refused.
+        pictures = shutil.copytree(frames_root / 'validation' / 'images', tmp_path / 'pictures')
         unlabelled = f'distillation.unlabelled={{path: {pictures}, confidence: 0}}'
         whole = make_student(*self.EVERYTHING, unlabelled, 'name=whole')
         train(whole)

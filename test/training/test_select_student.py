@@ -24,6 +24,24 @@ def test_the_front_holds_those_that_no_other_beats():
     assert axes.lines[0].get_xdata().tolist() == [10.0, 30.0]
 
 
+def test_a_candidate_gets_nothing_of_another_architecture(make_config, finished):
+    features = '[{student_layer: a, teacher_layer: b}]'
+    config = make_config(
+        f'init_checkpoint={finished[0].folder / "best.ckpt"}',
+        'distillation.teachers=[{path: x}]',
+        'distillation.soft_labels.folder=y',
+        f'distillation.features={features}',
+    )
+    same = student_selection.candidate_config(config, 'ddrnet23_slim', config.output)
+    assert same.init_checkpoint == config.init_checkpoint
+    assert len(same.distillation.features) == 1
+    other = student_selection.candidate_config(config, 'segformer_b0', config.output)
+    assert other.model.name == 'segformer_b0'
+    assert other.init_checkpoint is None
+    assert other.distillation.features == ()
+    assert other.distillation.teachers == config.distillation.teachers
+
+
 @pytest.fixture
 def arguments(make_config, tmp_path):
     config = make_config('optimizer.max_steps=2')

@@ -1,5 +1,7 @@
 """Pruned networks are smaller, lose what weighs least, and are rebuilt from their checkpoints."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,15 @@ def pruned(weakened):
 
 def num_parameters(checkpoint):
     return sum(value.numel() for value in checkpoint.weights.values())
+
+
+def test_scores_of_the_network_before_are_not_its_own(trained):
+    info = {'scores': {'miou_present': 0.6}, 'miou_present': 0.6, 'step': 7}
+    measured = replace(trained, info=info)
+    for checkpoint in (prune_channels(measured, 0.25), zero_weights(measured, 0.2, ['head'])):
+        assert checkpoint.info['scores'] == {}
+        assert np.isnan(checkpoint.info['miou_present'])
+        assert checkpoint.info['step'] == 7
 
 
 def test_tensors_are_smaller_and_the_ends_stay(trained, pruned):

@@ -15,7 +15,7 @@ from offroad_seg_core.distillation.config import (  # noqa: E402
     UnlabelledConfig,
 )
 from offroad_seg_core.distillation.lesson import prepare_lesson  # noqa: E402
-from offroad_seg_core.distillation.unlabelled import find_pictures  # noqa: E402
+from offroad_seg_core.distillation.unlabelled import find_pictures, refuse_measured  # noqa: E402
 from offroad_seg_core.inference.manifest import InputSpec  # noqa: E402
 from offroad_seg_core.taxonomy import load_taxonomy  # noqa: E402
 
@@ -165,3 +165,15 @@ def test_configurations_that_teach_nothing(changes, message):
     source = {'teachers': [{'path': 'a.ckpt'}], 'soft_labels': {'folder': 'soft'}}
     with pytest.raises(ConfigError, match=message):
         load_config(DistillationConfig, {**source, **changes})
+
+
+def test_what_is_measured_on_must_be_new(labelled, tmp_path):
+    other = tmp_path / 'other.png'
+    cv2.imwrite(str(other), painted('Rocks'))
+    refuse_measured([other], labelled)
+    link = tmp_path / 'link.png'
+    link.symlink_to(labelled.files[0].image)
+    with pytest.raises(
+        ConfigError, match=r'1 of 2 pictures, such as .*link\.png, are also frames'
+    ):
+        refuse_measured([other, link], labelled)

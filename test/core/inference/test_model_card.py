@@ -39,7 +39,12 @@ def test_every_figure_of_the_manifest(rewrite):
             'miou': 0.5,
             'false_safe_rate': 0.125,
             'iou': {'Sky': 0.98851, 'Logs': None},
-            'quantization': {'num_frames': 60, 'int8': {'openvino': loss}, 'bf16': {}},
+            'quantization': {
+                'num_frames': 60,
+                'limits': {'max_miou_drop': 0.01, 'max_dangerous_drop': 0.03},
+                'int8': {'openvino': {**loss, 'unseen': ['Trees']}},
+                'bf16': {},
+            },
         },
         models=[
             {'precision': 'fp32', 'file': 'model.onnx'},
@@ -66,6 +71,8 @@ def test_every_figure_of_the_manifest(rewrite):
     assert '| Sky | unknown | 255 | 0.989 |' in card
     assert '| Logs | obstacle | 254 | – |' in card
     assert '| int8 | openvino | 0.650 | 0.645 | Logs (+0.020) |' in card
+    assert '* int8 may lose of the mIoU: 0.010\n' in card
+    assert '* in no frame, so that their loss is unknown: Trees\n' in card
     rows = [line for line in card.splitlines() if '.onnx' in line]
     assert [row.rsplit('| ', 1)[1] for row in rows] == [
         'the reference |', 'within limits, see below |', 'not checked |',

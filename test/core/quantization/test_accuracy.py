@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from offroad_seg_core.config import ConfigError, load_config
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.quantization.accuracy import AccuracyLimits, compare
 from offroad_seg_core.taxonomy import load_taxonomy
@@ -75,3 +76,9 @@ def test_a_gain_is_no_violation():
 def test_nothing_in_the_truth_cannot_pass():
     empty = ConfusionMatrix(10)
     assert compare(empty, empty, TAXONOMY, AccuracyLimits()).violations
+
+
+@pytest.mark.parametrize('name', ['max_miou_drop', 'max_dangerous_drop'])
+def test_points_are_not_taken_for_shares(name):
+    with pytest.raises(ConfigError, match=rf'{name}.*less than or equal to 0.5'):
+        load_config(AccuracyLimits, {name: 1})

@@ -8,9 +8,12 @@ import pytest
 
 from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.datasets.frames import FrameFiles, FrameSet
+from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.inference.manifest import InputSpec
 from offroad_seg_core.quantization.calibration import largest_scene, load_calibration
+from offroad_seg_core.taxonomy import load_taxonomy
 
 SPEC = InputSpec(size=(64, 96), mean=(127.5,) * 3, std=(127.5,) * 3, stride=4)
 
@@ -32,6 +35,24 @@ def test_frames_are_spread_over_the_folder(pictures):
     found = load_calibration(pictures, SPEC, max_frames=4)
     wanted = [cv2.imread(str(pictures / f'{n:03}.png'))[..., ::-1] for n in (0, 12, 23, 35)]
     np.testing.assert_array_equal(found.images, wanted)
+
+
+def test_frames_that_accuracy_is_measured_on_are_told(pictures, tmp_path, caplog):
+    calibration = load_calibration(pictures, SPEC)
+    label = tmp_path / 'label.png'
+    cv2.imwrite(str(label), np.zeros((64, 96), np.uint8))
+    other = tmp_path / 'other.png'
+    cv2.imwrite(str(other), np.full((64, 96, 3), 99, np.uint8))
+    taxonomy = load_taxonomy('falcon10')
+
+    def frames(*images):
+        files = [FrameFiles(image, label, 'here') for image in images]
+        return FrameSet(files, taxonomy, MaskReader(taxonomy, 'class_ids'), 'test')
+
+    assert calibration.held_against(frames(other), SPEC) is calibration
+    (warning,) = calibration.held_against(frames(pictures / '003.png', other), SPEC).warnings
+    assert '1 of 2 frames that accuracy is measured on are calibration frames' in warning
+    assert warning in caplog.text
 
 
 def test_few_frames_are_doubted(pictures, caplog):
