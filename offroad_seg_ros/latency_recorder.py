@@ -4,7 +4,8 @@
 
 Both arrive here, so one steady clock measures them, whatever time the bag says and however fast it
 plays. Ends with Ctrl-C, or when nobody publishes frames any more, and writes frames.csv (a line
-a frame) and latencies.json (frames, labelled ones, and the percentiles of each camera).
+a frame, which evaluate_bag --latencies reads) and latencies.json (frames, labelled ones, and the
+percentiles of each camera).
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import remove_ros_args
 
 from offroad_seg_core.bags.definitions import header_stamp_ns
+from offroad_seg_core.evaluation.latencies import COLUMNS, FRAMES
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_ros.bag_qos import subscribing_qos
 from offroad_seg_ros.message_types import message_class
 from offroad_seg_ros.spinning import spinning, tool_node
 
-FRAMES, SUMMARY = 'frames.csv', 'latencies.json'
+SUMMARY = 'latencies.json'
 PERCENTILES = (50, 95, 99)
 _WATCH_PERIOD_S = 0.05
 _LAST_LABELS_S = 2.0
@@ -150,7 +152,7 @@ def write_latencies(folder: Path, cameras: Mapping[str, CameraLatencies]) -> dic
         open(path, 'w', newline='', encoding='utf-8') as stream,
     ):
         writer = csv.writer(stream, lineterminator='\n')
-        writer.writerow(['camera', 'stamp_ns', 'latency_ms'])
+        writer.writerow(COLUMNS)
         for name, entry in cameras.items():
             for stamp_ns, latency in zip(entry.stamps_ns, entry.latencies_ms, strict=True):
                 writer.writerow([name, stamp_ns, '' if latency is None else f'{latency:.3f}'])

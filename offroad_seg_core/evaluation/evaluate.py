@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+import hashlib
 import os
 from pathlib import Path
 import time
@@ -80,6 +81,9 @@ class Evaluation:
             'reference': self.reference.identity() if self.reference else None,
             'outputs': [sink.identity() for sink in self.sinks],
             'measures': repr(self.meter),
+            'latencies': hashlib.sha256(
+                repr(sorted(self.latencies_ms.items())).encode()
+            ).hexdigest(),
         }
 
     def new_tally(self) -> Tally:
