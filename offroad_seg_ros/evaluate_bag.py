@@ -13,6 +13,7 @@ same command goes on where it was.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 import logging
 from pathlib import Path
 import sys
@@ -35,6 +36,7 @@ from offroad_seg_core.evaluation.inputs import (
     open_frames,
     with_labels,
 )
+from offroad_seg_core.evaluation.latencies import read_latencies
 from offroad_seg_core.evaluation.predictors import (
     Predictor,
     RecordedPredictor,
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ('engine', 'precision', 'tta'):
         add(f'--{name}', default='', help='default: as the parameter file says')
     add('--labels-from', type=Path, metavar='BAG', help="a live node's labels instead of a model")
+    add('--latencies', type=Path, metavar='DIR', help='of the live node, by latency_recorder')
     add('--truth', default=AUTO, help='auto, none, a bag, or a folder of label files')
     add('--truth-topics', nargs='+', type=_camera_topic, default=(), metavar='CAMERA=TOPIC')
     add('--truth-taxonomy', default='', help="what its ids mean; default: the model's classes")
@@ -95,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     frames, problems = _open_inputs(given)
     cameras = _cameras(given, frames)
+    latencies_ms = _latencies_ms(given, cameras)
     engine, precision = recorded_engine(
         given.output, given.engine or 'auto', given.precision or 'auto'
     )
@@ -129,6 +133,7 @@ def _run(given: argparse.Namespace) -> int:
             given.output,
             reference,
             outputs,
+            latencies_ms=latencies_ms,
             title=title,
             num_hard=given.export_hard,
         )
@@ -164,6 +169,23 @@ def _cameras(given: argparse.Namespace, frames: dict[str, Source]) -> list[str]:
     if not all(described):
         names += read_params_file(given.params_file)[1]['cameras']
     return list(dict.fromkeys(names))
+
+
+def _latencies_ms(
+    given: argparse.Namespace, cameras: Sequence[str]
+) -> dict[tuple[str, int], float]:
+    if given.latencies is None:
+        return {}
+    if len(given.inputs) > 1:
+        raise ValueError('--latencies: got several inputs, expected the one that the node saw')
+    found = read_latencies(given.latencies)
+    names = sorted({camera for camera, _ in found})
+    if not set(names) & set(cameras):
+        got = f'labels of {", ".join(names) or "no camera"}'
+        expected = f'some of {", ".join(cameras)}'
+        fix = 'name the cameras of latency_recorder so'
+        raise ValueError(f'{given.latencies}: got {got}, expected {expected}; fix: {fix}')
+    return found
 
 
 def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
