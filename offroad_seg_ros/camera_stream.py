@@ -101,11 +101,12 @@ class CameraStream:
         )
 
     def stop(self) -> None:
-        """Unsubscribe and drop the waiting frame; no callback runs afterwards."""
+        """Unsubscribe, forget frame and calibration; no callback runs afterwards."""
         self._unsubscribe()
         if self._info_subscription is not None:
             self._node.destroy_subscription(self._info_subscription)
             self._info_subscription = None
+        self._info = None  # the camera may be another when the node works again
         with self._lock:
             dropped, self._frame = self._frame, None
         if dropped is not None:

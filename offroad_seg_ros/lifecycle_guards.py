@@ -16,13 +16,18 @@ Callback = Callable[[LifecycleNode, LifecycleState], TransitionCallbackReturn]
 
 
 def tell_errors(transition: Callback) -> Callback:
-    """Log what a transition raises: rclpy turns it into an ERROR without a word."""
+    """Log what a transition raises: rclpy turns it into an ERROR without a word.
+
+    The node's method `tell_failure` gets it, too.
+    """
 
     @functools.wraps(transition)
     def told(node: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return transition(node, state)
-        except Exception:
+        except Exception as error:
+            name = transition.__name__.removeprefix('on_')
+            node.tell_failure(f'{name} failed: {type(error).__name__}: {error}')
             if node.context.ok():  # publishing fails while the process is being ended
                 node.get_logger().error(f'{transition.__name__} failed\n{traceback.format_exc()}')
             raise

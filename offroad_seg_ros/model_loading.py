@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 import os
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from offroad_seg_ros.params import NodeParams, ParameterError, parse_output_size
 
 
 def open_segmenter(params: NodeParams, costs: dict[str, int], num_streams: int = 1) -> Segmenter:
-    """Load the bundle and its engine, warmed up.
+    """Load the bundle and its engine, warmed up at every size that it will be asked for.
 
     Args:
         params: all parameters.
@@ -48,7 +49,13 @@ def open_segmenter(params: NodeParams, costs: dict[str, int], num_streams: int =
         params.fallback,
         num_streams=num_streams,
     )
-    return Segmenter(bundle, engine, segmenter_options(params, costs), cache_folder=folder)
+    with ExitStack() as owned:  # closed if a later step fails
+        owned.callback(engine.close)
+        options = segmenter_options(params, costs)
+        segmenter = Segmenter(bundle, engine, options, cache_folder=folder)
+        segmenter.open_views()
+        owned.pop_all()
+    return segmenter
 
 
 def wanted_streams(params: NodeParams) -> int:

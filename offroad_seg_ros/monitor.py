@@ -26,7 +26,8 @@ class Monitor:
     """Reports on a pipeline; keeps what the last report said to tell what is new."""
 
     def __init__(self, node: LifecycleNode) -> None:
-        self.configure_error = ''
+        self.failure = ''
+        """Which transition failed, and why, since the node was configured."""
         self.activity = ''
         """What the node is busy with while it has no pipeline."""
         self._node = node
@@ -63,8 +64,7 @@ class Monitor:
         """Publish all statuses; log levels that changed."""
         state = self._node._state_machine.current_state[1]
         if pipeline is None:
-            level = Level.ERROR if self.configure_error else Level.OK
-            text = f'configure failed: {self.configure_error}' if self.configure_error else state
+            level, text = (Level.ERROR, self.failure) if self.failure else (Level.OK, state)
             if self.activity:
                 level, text = Level.WARN, self.activity
             self._publish([Status('engine', level, text, {'state': state})])

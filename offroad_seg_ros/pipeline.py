@@ -8,6 +8,7 @@ from itertools import cycle
 
 from rclpy.node import Node
 
+from offroad_seg_core.inference.engines.stopping import builds_stopped
 from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_ros.camera_statistics import CameraStatistics
 from offroad_seg_ros.camera_stream import CameraStream
@@ -86,8 +87,9 @@ class Pipeline:
         self.is_active = False
         for stream in self.streams.values():
             stream.stop()
-        for worker in self._workers:
-            worker.stop()
+        with builds_stopped():  # a frame may wait for one
+            for worker in self._workers:
+                worker.stop()
 
     def close(self) -> None:
         """Free the topics and the engine."""

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+from lifecycle_msgs.msg import State
 import rclpy
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
@@ -63,26 +64,36 @@ class SegmentationNode(LifecycleNode):
         refuse_invalid_transitions(self, self.prepare)
 
     async def prepare(self) -> bool:
-        """Open what configure needs while the node goes on answering; False if that is under way.
+        """Open what configure needs while the node goes on answering.
 
+        Returns False if that is under way already, or the node was shut down meanwhile.
         Configure works without it, and keeps callbacks waiting for as long as it takes.
         """
         if self._preparation.is_running:
             self.get_logger().warning('the engine is being prepared already; wait for its end')
             return False
-        try:
-            params = self._parameter_handling.read()
-        except ValueError:
-            return True  # told by configure
         self._monitor.activity = 'preparing the engine, which takes minutes if it must be built'
-        await self._preparation.run(params, self.executor)
-        self._monitor.activity = ''
+        try:
+            await self._preparation.run(self._parameter_handling.read, self.executor)
+        except ValueError:
+            pass  # told by configure
+        finally:
+            self._monitor.activity = ''
+        if self._state_machine.current_state[0] != State.PRIMARY_STATE_UNCONFIGURED:
+            self._preparation.stop()  # the node was shut down meanwhile
+            return False
         return True
 
     async def start(self) -> None:
         """Prepare and start as the parameters say; for an executor that serves this node."""
         if self.get_parameter('autostart').value and await self.prepare():
             self.autostart()
+
+    async def build(self) -> bool:
+        """Prepare and configure only; return whether that works."""
+        works = await self.prepare() and self.trigger_configure() == SUCCESS
+        self.get_logger().info('built only; the end' if works else 'nothing was built')
+        return works
 
     def autostart(self) -> bool:
         """Configure and activate if the parameter says so; return whether the node is active."""
@@ -97,12 +108,12 @@ class SegmentationNode(LifecycleNode):
             params = self._parameter_handling.read()
             self._pipeline = Pipeline(self, params, self._preparation.take)
         except (ValueError, EngineError, OSError) as error:
-            self._monitor.configure_error = str(error)
+            self.tell_failure(f'configure failed: {error}')
             self.get_logger().error(f'configure failed: {error}')
             return FAILURE
         finally:
             release_freed_memory()  # of the engines that `auto` tried
-        self._monitor.configure_error = ''
+        self.tell_failure('')
         self._monitor.describe(self._pipeline)
         self._watch_topics()
         return SUCCESS
@@ -128,6 +139,7 @@ class SegmentationNode(LifecycleNode):
     @tell_errors
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, whatever the state was."""
+        self._preparation.stop()
         self._close_pipeline()
         return SUCCESS
 
@@ -138,11 +150,15 @@ class SegmentationNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Free everything and leave the graph."""
-        self._preparation.stop()
+        self._preparation.close()
         self._close_pipeline()
         self._forwarder.remove()
         self._jump_handle.unregister()
         super().destroy_node()
+
+    def tell_failure(self, text: str) -> None:
+        """Let /diagnostics say why the node is not configured; '' says nothing."""
+        self._monitor.failure = text
 
     def _close_pipeline(self) -> None:
         pipeline, self._pipeline = self._pipeline, None
@@ -184,22 +200,24 @@ def _is_told_to_stop() -> bool:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop; 0 is a clean end."""
+    """Run the node until it is told to stop, or has built; 0 is a clean end."""
     keep_freed_memory()
     send_in_background()
     rclpy.init(args=args)
-    node = None
+    node, code = None, 0
     try:
         # First, because Kilted's executors leave a traceback if the context has ended by then.
         executor = SingleThreadedExecutor()
         node = SegmentationNode()
-        if node.get_parameter('build_only').value:
-            works = node.trigger_configure() == SUCCESS
-            node.get_logger().info('built only; the end' if works else 'nothing was built')
-            return 0 if works else 1
         executor.add_node(node)
-        executor.create_task(node.start)
-        executor.spin()
+        if node.get_parameter('build_only').value:
+            code = 1  # also when it is told to stop before it is built
+            task = executor.create_task(node.build)
+            executor.spin_until_future_complete(task)
+            code = 0 if task.done() and task.result() else 1
+        else:
+            executor.create_task(node.start)
+            executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except RuntimeError:  # RCLError is one
@@ -213,7 +231,7 @@ def main(args: list[str] | None = None) -> int:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return code
 
 
 if __name__ == '__main__':

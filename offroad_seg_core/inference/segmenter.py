@@ -17,7 +17,6 @@ from offroad_seg_core.inference.engines import (
     EngineOutput,
     LabelEngine,
     create_engine,
-    warm_up,
 )
 from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.inference.head_choice import labels_are_faster
@@ -35,7 +34,8 @@ from offroad_seg_core.inference.result import (
     SegmenterOptions,
     Timings,
 )
-from offroad_seg_core.inference.tta import TTA_VIEWS, ViewRunner, scaled_size
+from offroad_seg_core.inference.tta import ViewRunner
+from offroad_seg_core.inference.view_sizes import ViewSizes
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Segmenter:
             tuple[int, tuple[int, int]], tuple[NDArray[np.bool_], NDArray[np.bool_]]
         ] = {}
         self._decode_ms = 0.0
-        self._warm_sizes = {self._spec.size}
+        self._view_sizes = ViewSizes(engine, self._spec)
         self.options = options or SegmenterOptions()
 
     @classmethod
@@ -117,6 +117,8 @@ class Segmenter:
         if self._label_engine is not None and options.needs_logits:
             reason = 'a sliding window' if options.tta == 'off' else f'tta {options.tta}'
             log.info('%s needs logits: the labels of the graph are not used', reason)
+        if options.tta != self._options.tta:
+            self._view_sizes.forgive()
         if options.sliding_window != self._options.sliding_window:
             self._pipeline = Pipeline.of(self._run_logits, self._spec, options.sliding_window)
         # One assignment, because another thread may be inside segment().
@@ -149,7 +151,7 @@ class Segmenter:
         started = time.perf_counter()
         check_image(image, color_order)
         options, classes, head, cost_table, pipeline = self._state
-        self._warm_up_views(options)
+        self._open_views(options)
         geometry = Geometry.fit(image.shape[:2], view.rotation_deg, pipeline.spec)
         images = pipeline.preprocessor.prepare(image, color_order, geometry)
         prepared = time.perf_counter()
@@ -180,6 +182,13 @@ class Segmenter:
         """
         head: Head = 'logits' if self._label_engine is None else 'labels'
         return Segmenter(self.bundle, self.engine, self.options, head)
+
+    def open_views(self) -> None:
+        """Make the engine ready for the sizes of `tta`, or the first frame does.
+
+        Errors: see ViewSizes.open.
+        """
+        self._open_views(self._options)
 
     def close(self) -> None:
         """Free the engine."""
@@ -238,14 +247,10 @@ class Segmenter:
             )
         return logits
 
-    def _warm_up_views(self, options: SegmenterOptions) -> None:
-        # A new input size costs some engines a second of compilation: not inside a measured pass.
-        # Windows have one size, and the first of many makes no difference.
-        for view in () if options.sliding_window else TTA_VIEWS[options.tta]:
-            size = scaled_size(self._spec.size, view.scale, self._spec.stride)
-            if size not in self._warm_sizes:
-                warm_up(self.engine, size, runs=1)
-                self._warm_sizes.add(size)
+    def _open_views(self, options: SegmenterOptions) -> None:
+        # Not inside a measured pass. Windows have one size, and the first of many is no matter.
+        if not options.sliding_window:
+            self._view_sizes.open(options.tta)
 
     def _ego_at(
         self, mask: NDArray[np.bool_], camera_size: tuple[int, int], size: tuple[int, int]

@@ -15,7 +15,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
 from offroad_seg_core.inference import engines
-from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.inference.engines import EngineError, stopping
 
 DEADLINE_S = 90.0
 
@@ -27,6 +27,7 @@ def slow_engine(monkeypatch):
     opening, go, made = threading.Event(), threading.Event(), []
 
     def make(*arguments):
+        assert threading.current_thread().name == 'engine_preparation'
         opening.set()
         assert go.wait(DEADLINE_S)
         made.append(original(*arguments))
@@ -53,9 +54,17 @@ class Services:
         self._probe.wait(future.done, 'the answer', DEADLINE_S)
         return future.result()
 
-    def configure(self):
-        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    def change(self, transition):
+        request = ChangeState.Request(transition=Transition(id=transition))
         return self.begin(ChangeState, 'change_state', request)
+
+    def configure(self):
+        return self.change(Transition.TRANSITION_CONFIGURE)
+
+    def set(self, name, value):
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[parameter])
+        assert self.call(SetParameters, 'set_parameters', request).results[0].successful
 
     def state(self):
         return self.call(GetState, 'get_state', GetState.Request()).current_state.label
@@ -75,9 +84,7 @@ def test_it_answers_meanwhile(start_node, probe, services, slow_engine):
     text = 'preparing the engine, which takes minutes if it must be built'
     values = probe.wait_value('engine', 'message', lambda message: message == text)
     assert values['level'] == 1
-    parameter = Parameter('tta', value='flip').to_parameter_msg()
-    request = SetParameters.Request(parameters=[parameter])
-    assert services.call(SetParameters, 'set_parameters', request).results[0].successful
+    services.set('tta', 'flip')
     assert not services.end(services.configure()).success  # one is under way
     assert not configuring.done()
     go.set()
@@ -87,6 +94,99 @@ def test_it_answers_meanwhile(start_node, probe, services, slow_engine):
     assert len(made) == 2
     with pytest.raises(EngineError, match='closed'):
         made[0].run(None)
+
+
+def test_what_can_change_at_run_time_does_not_open_it_again(
+    start_node, probe, services, slow_engine
+):
+    opening, go, made = slow_engine
+    node = start_node(autostart=False)
+    configuring = services.configure()
+    probe.wait(opening.is_set, 'the engine to be opened')
+    services.set('confidence_threshold', 0.25)
+    services.set('overlay_alpha', 0.75)
+    go.set()
+    assert services.end(configuring).success
+    assert len(made) == 1
+    pipeline = node.node._pipeline
+    assert pipeline.segmenter.options.confidence_threshold == 0.25
+    assert pipeline.params.overlay_alpha == 0.75
+
+
+def test_what_is_wrong_at_first_can_be_mended_meanwhile(start_node, probe, services, slow_engine):
+    opening, go, made = slow_engine
+    start_node(autostart=False, absent_classes=['Cactus'])
+    configuring = services.configure()
+    probe.wait(opening.is_set, 'the engine to be opened')
+    services.set('absent_classes', ['Sky'])
+    go.set()
+    assert services.end(configuring).success
+    assert len(made) == 2
+    with pytest.raises(EngineError, match='closed'):
+        made[0].run(None)
+
+
+def test_shutdown_ends_a_build(start_node, probe, services, monkeypatch):
+    opening = threading.Event()
+
+    def build(*_):
+        opening.set()
+        while True:
+            stopping.check_not_stopped()
+            time.sleep(0.01)
+
+    monkeypatch.setitem(engines.ENGINES, 'onnxruntime', build)
+    node = start_node(autostart=False)
+    node.run(lambda: node.node.set_parameters([Parameter('autostart', value=True)]))
+    starting = node._executor.create_task(node.node.start)
+    probe.wait(opening.is_set, 'the engine to be opened')
+    assert services.end(services.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)).success
+    assert 'engine_preparation' not in {thread.name for thread in threading.enumerate()}
+    assert services.state() == 'finalized'
+    probe.wait(starting.done, 'the end of the start')
+    assert services.state() == 'finalized'
+
+
+def test_the_sizes_of_augmentation_are_opened_too(start_node, services, slow_engine):
+    _, go, _ = slow_engine
+    go.set()
+    node = start_node(autostart=False, tta='flip_scales')
+    assert services.end(services.configure()).success
+    segmenter = node.node._pipeline.segmenter
+    sizes = []
+    segmenter.engine.run = lambda images: sizes.append(images.shape)
+    segmenter.open_views()
+    assert sizes == []
+
+
+def test_deactivate_ends_the_build_that_a_frame_waits_for(
+    start_node, probe, services, halves, frame
+):
+    node = start_node()
+    engine, building = node.node._pipeline.segmenter.engine, threading.Event()
+    run = engine.run
+
+    def build(images):
+        while images.shape[1:3] != (64, 96):
+            building.set()
+            stopping.check_not_stopped()
+            time.sleep(0.01)
+        return run(images)
+
+    engine.run = build
+    services.set('tta', 'flip_scales')
+    probe.listen('mask')
+    driver = probe.driver()
+
+    def is_building():
+        driver.publish(frame(halves(2, 7)))
+        return building.is_set()
+
+    probe.wait(is_building, 'a frame that needs another size')
+    assert services.end(services.change(Transition.TRANSITION_DEACTIVATE)).success
+    engine.run = run
+    assert services.end(services.change(Transition.TRANSITION_ACTIVATE)).success
+    probe.send(probe.driver(), frame(halves(2, 7)))
 
 
 def test_what_was_prepared_is_used(start_node, probe, services, slow_engine):
@@ -113,7 +213,7 @@ def test_a_node_that_is_destroyed_waits_for_the_thread(start_node, probe, servic
     node._executor.shutdown()
     node._thread.join()
     threading.Timer(0.1, go.set).start()
-    node.node._preparation.stop()
+    node.node._preparation.close()
     assert 'engine_preparation' not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(EngineError, match='closed'):
         made[0].run(None)
@@ -156,4 +256,43 @@ def test_ended_while_an_engine_is_opened(palette_bundle, tmp_path):
     os.close(writer)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, output
+    assert 'Traceback' not in output
+
+
+BUILD = """
+import sys, time
+from offroad_seg_core.inference import engines
+from offroad_seg_core.inference.engines.stopping import check_not_stopped
+from offroad_seg_ros import segmentation_node
+
+def build(*_):
+    print('building', flush=True)
+    while True:
+        check_not_stopped()
+        time.sleep(0.01)
+
+engines.ENGINES['onnxruntime'] = build
+sys.exit(segmentation_node.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['int', 'term'])
+def test_a_build_only_can_be_stopped(palette_bundle, number):
+    parameters = f'bundle:={palette_bundle}', 'engine:=onnxruntime', 'build_only:=true'
+    arguments = [part for parameter in parameters for part in ('-p', parameter)]
+    process = subprocess.Popen(
+        [sys.executable, '-c', BUILD, '--ros-args', *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        for line in process.stdout:
+            if line == 'building\n':
+                process.send_signal(number)
+                break
+        output, _ = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 1, output
     assert 'Traceback' not in output

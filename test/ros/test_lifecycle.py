@@ -7,6 +7,7 @@ import threading
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import pytest
+from sensor_msgs.msg import CameraInfo
 
 
 def _change_state(probe, transition):
@@ -87,6 +88,21 @@ def test_deactivate_stops_the_outputs_and_keeps_the_topics(start_node, probe, ha
     assert node.state() == 'active'
 
 
+def test_a_calibration_of_before_a_rest_is_forgotten(start_node, probe, halves, frame):
+    node = start_node()
+    stream = node.node._pipeline.streams['windshield']
+    driver = probe.node.create_publisher(CameraInfo, 'windshield/camera_info', 1)
+    probe.wait(driver.get_subscription_count, 'the node to want the calibration')
+    driver.publish(CameraInfo(width=192, height=128))
+    probe.wait(lambda: stream.camera_info is not None, 'the calibration')
+    probe.node.destroy_publisher(driver)
+    assert _change_state(probe, Transition.TRANSITION_DEACTIVATE)
+    assert _change_state(probe, Transition.TRANSITION_ACTIVATE)
+    probe.listen('mask')
+    probe.send(probe.driver(), frame(halves(2, 7)))
+    assert stream.camera_info is None
+
+
 def test_a_transition_that_the_state_does_not_allow_is_refused(start_node, probe, halves, frame):
     node = start_node(autostart=False)
     assert node.state() == 'unconfigured'
@@ -120,8 +136,17 @@ def test_an_unforeseen_error_in_a_transition_is_told(start_node, probe, capfd, m
     assert not _change_state(probe, Transition.TRANSITION_CONFIGURE)
     assert 'RuntimeError: unforeseen' in capfd.readouterr().err
     assert node.state() == 'unconfigured'
+    text = 'configure failed: RuntimeError: unforeseen'
+    values = probe.wait_value('engine', 'message', lambda message: message == text)
+    assert values['level'] == 2
     monkeypatch.undo()
     assert _change_state(probe, Transition.TRANSITION_CONFIGURE)
+    monkeypatch.setattr(node.node._pipeline, 'activate', fail)
+    assert not _change_state(probe, Transition.TRANSITION_ACTIVATE)
+    text = 'activate failed: RuntimeError: unforeseen'
+    probe.wait_value('engine', 'message', lambda message: message == text)
+    assert _change_state(probe, Transition.TRANSITION_CONFIGURE)
+    probe.wait_value('engine', 'message', lambda message: message.startswith('inactive: '))
 
 
 @pytest.mark.parametrize(

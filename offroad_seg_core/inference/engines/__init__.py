@@ -36,6 +36,7 @@ __all__ = [
     'EngineInfo',
     'EngineOutput',
     'EngineSettings',
+    'EngineStoppedError',
     'EngineUnavailableError',
     'LabelEngine',
     'create_engine',

@@ -20,7 +20,8 @@ class FakeEngine:
 
     def run(self, images):
         time.sleep(self._duration_s)
-        return EngineOutput(np.zeros((1, 10, 8, 12), np.float32))
+        _, height, width, _ = images.shape
+        return EngineOutput(np.zeros((1, 10, height // 8, width // 8), np.float32))
 
     def close(self):
         self.closed = True
