@@ -19,8 +19,9 @@ from offroad_seg_core.datasets import load_dataset
 from offroad_seg_core.evaluation.label_stride import LabelStrideLimits, choose_label_stride
 from offroad_seg_core.inference.export_head import fuse_bundle
 from offroad_seg_core.quantization.accuracy import validation_frames
-from offroad_seg_core.training.bundle_export import LICENSE, export_checkpoint
+from offroad_seg_core.training.bundle_export import export_checkpoint
 from offroad_seg_core.training.checkpoint import load_checkpoint
+from offroad_seg_core.training.weights_license import check_license
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -43,10 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--fuse', action='store_true', help='labels and confidence in the graph')
     parser.add_argument('--data', type=Path, help='of --fuse; default: as trained')
     parser.add_argument('--max-frames', type=int, default=200, help='of --fuse; 0 for all')
-    parser.add_argument('--license', default=LICENSE, help='of the weights (SPDX identifier)')
+    parser.add_argument('--license', help='of the weights (SPDX); default: Apache-2.0')
     options = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
+        check_license(checkpoint, options.license)
         size = parse_size(options.input_size)
         bundle = export_checkpoint(checkpoint, options.output, options.license, size)
         if options.fuse:

@@ -26,13 +26,15 @@ FILE_SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
 # What files of other projects wrap weights in.
 _CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'params_ema', 'model_ema')
 _PREFIXES = ('module.', 'model.', 'network.', 'encoder.', 'backbone.', 'segformer.')
-# (part of the encoder's name, name of the weights or '' for all, what to know)
+# (part of the encoder's name, name of the weights or '' for all, SPDX identifier, what to know)
 _LICENCES = (
-    ('', 'swsl', 'CC-BY-NC 4.0: not for commercial use (Facebook, semi-weakly supervised)'),
-    ('', 'ssl', 'CC-BY-NC 4.0: not for commercial use (Facebook, semi-supervised)'),
-    ('mit_b', '', "NVIDIA's SegFormer licence: not for commercial use"),
-    ('dinov3', '', "Meta's DINOv3 licence: read its terms before use"),
+    ('', 'swsl', 'CC-BY-NC-4.0', 'not for commercial use (Facebook, semi-weakly supervised)'),
+    ('', 'ssl', 'CC-BY-NC-4.0', 'not for commercial use (Facebook, semi-supervised)'),
+    ('mit_b', '', 'LicenseRef-NVIDIA-SegFormer', 'not for commercial use'),
+    ('dinov3', '', 'LicenseRef-Meta-DINOv3', 'read its terms before use'),
 )
+UNKNOWN_LICENSE = 'NOASSERTION'
+"""What SPDX calls a licence that nobody has stated."""
 
 
 class WeightsError(ValueError):
@@ -78,8 +80,7 @@ def load_encoder_weights(model: nn.Module, weights: str) -> LoadReport:
             'start it from a checkpoint with init_checkpoint'
         )
     encoder, encoder_name = cast(nn.Module, model.encoder), cast(str, model.encoder_name)
-    is_file = weights.endswith(FILE_SUFFIXES) or Path(weights).exists()
-    path = Path(weights) if is_file else _from_hub(encoder_name, weights)
+    path = Path(weights) if _is_file(weights) else _from_hub(encoder_name, weights)
     everything, own = read_weights(path), encoder.state_dict()
     state = _matching(everything, own, path, cast(float, getattr(encoder, 'required_share', 0.5)))
     wrong = sorted(name for name in state if name in own and state[name].shape != own[name].shape)
@@ -104,6 +105,27 @@ def load_encoder_weights(model: nn.Module, weights: str) -> LoadReport:
     if hasattr(model, 'load_head_weights'):
         _load_head(model, everything, path)
     return report
+
+
+def restricted_license(encoder_name: str, weights: str) -> tuple[str, str] | None:
+    """Return SPDX identifier and a remark of weights that are not free to use as this package is.
+
+    None where nothing is known to restrict them. Of a file nothing is known but its encoder.
+
+    Args:
+        encoder_name: See ``load_encoder_weights``.
+        weights: Their name, or the path of a file.
+    """
+    for part, name, identifier, remark in _LICENCES:
+        if part in encoder_name and name in ('', weights):
+            return identifier, remark
+    if _is_file(weights):
+        return UNKNOWN_LICENSE, 'nothing says under which licence that file is'
+    return None
+
+
+def _is_file(weights: str) -> bool:
+    return weights.endswith(FILE_SUFFIXES) or Path(weights).exists()
 
 
 def _load_head(model: Any, everything: Mapping[str, Tensor], path: Path) -> None:
@@ -238,6 +260,6 @@ def _tell(report: LoadReport, encoder_name: str, weights: str) -> None:
     for what, names in (('missing, kept fresh', report.missing), ('unused', report.unused)):
         if names:
             log.warning('%s: %s: %s', report.path, what, ', '.join(names))
-    for part, name, notice in _LICENCES:
-        if part in encoder_name and name in ('', weights):
-            log.warning('licence of the weights of %s: %s', encoder_name, notice)
+    license_name = restricted_license(encoder_name, weights)
+    if license_name is not None:
+        log.warning('licence of the weights of %s: %s: %s', encoder_name, *license_name)

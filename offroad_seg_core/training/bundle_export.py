@@ -15,15 +15,15 @@ from offroad_seg_core.inference.bundle import Bundle, write_bundle
 from offroad_seg_core.inference.export import Parity, export_onnx
 from offroad_seg_core.models import create_model
 from offroad_seg_core.training.checkpoint import Checkpoint
+from offroad_seg_core.training.weights_license import OWN_LICENSE, inherited_licenses
 
 MODEL_FILE = 'model.onnx'
-LICENSE = 'Apache-2.0'
 
 
 def export_checkpoint(
     checkpoint: Checkpoint,
     output: str | Path,
-    license_name: str = LICENSE,
+    license_name: str | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Bundle:
     """Write the averaged model of a checkpoint as a bundle.
@@ -31,7 +31,8 @@ def export_checkpoint(
     Args:
         checkpoint: Of ``training/train.py``.
         output: The bundle's folder, replaced if it is a bundle.
-        license_name: SPDX identifier of the weights' licence, which may follow from their data.
+        license_name: SPDX expression of the weights' licence, which may follow from their data;
+            None: this package's, or those of what the run started from.
         input_size: (height, width) that the robot fits frames into; None: the training's. Smaller
             is faster and less accurate; the metrics in the manifest stay those of the training.
 
@@ -86,10 +87,12 @@ def _input_spec(
     }
 
 
-def _provenance(checkpoint: Checkpoint, parity: Parity, license_name: str) -> dict[str, Any]:
+def _provenance(
+    checkpoint: Checkpoint, parity: Parity, license_name: str | None
+) -> dict[str, Any]:
     report = asdict(parity)
     return {
-        'license': license_name,
+        'license': license_name or ' AND '.join(inherited_licenses(checkpoint)) or OWN_LICENSE,
         'training': {
             'config': dump_config(checkpoint.config),
             'checkpoint': checkpoint.path.name,

@@ -18,22 +18,24 @@ SIZE = (64, 128)
 
 
 @pytest.mark.parametrize(
-    ('name', 'options', 'resize'),
+    ('name', 'options', 'resize', 'weights', 'license_name'),
     [
-        ('fpn', {'encoder': 'resnet18'}, 'stretch'),
-        ('segformer_b0', {}, 'letterbox'),
+        ('fpn', {'encoder': 'resnet18'}, 'stretch', 'swsl', 'CC-BY-NC-4.0'),
+        ('segformer_b0', {}, 'letterbox', 'imagenet', 'LicenseRef-NVIDIA-SegFormer'),
     ],
 )
-def test_bundle(make_config, tmp_path, name, options, resize):
+def test_bundle(make_config, tmp_path, name, options, resize, weights, license_name):
     torch.manual_seed(0)
     taxonomy = load_taxonomy('falcon10')
-    config = replace(make_config(), model=ModelConfig(name, options, SIZE, resize))
+    settings = ModelConfig(name, options, SIZE, resize, weights=weights)
+    config = replace(make_config(), model=settings)
     model = create_model(name, 10, **options).eval()
     checkpoint = Checkpoint(
         Path('best.ckpt'), config, taxonomy, {'scores': {}}, model.state_dict()
     )
     bundle = export_checkpoint(checkpoint, tmp_path / 'bundle')
     assert bundle.manifest.input.resize == resize
+    assert bundle.manifest.provenance['license'] == license_name
     image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (config.model.mean, config.model.std))
     with torch.inference_mode():

@@ -134,5 +134,5 @@ def test_names_lead_to_the_hub(source, tmp_path, monkeypatch, caplog):
     load_encoder_weights(model, 'swsl')
     assert asked == [('smp-hub/resnet18.swsl', 'model.safetensors')]
     assert same(model, source)
-    assert 'CC-BY-NC 4.0' in caplog.text
+    assert 'CC-BY-NC-4.0' in caplog.text
     assert pretrained._hub_address('convnext_tiny', 'imagenet')[0].startswith('timm/convnext_tiny')
