@@ -82,13 +82,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError) as error:
         raise CheckpointError(f'{path}: cannot be read as a checkpoint: {error}') from error
     record = content.get(KEY) if isinstance(content, dict) else None
-    if record is None:
+    if not isinstance(record, dict):
         raise CheckpointError(f'{path}: was not written by training/train.py (no {KEY!r} entry)')
-    if record['format_version'] != FORMAT_VERSION:
+    if record.get('format_version') != FORMAT_VERSION:
         raise CheckpointError(
-            f'{path}: format version {record["format_version"]}, expected {FORMAT_VERSION}; '
+            f'{path}: format version {record.get("format_version")}, expected {FORMAT_VERSION}; '
             'train again with this version'
         )
+    missing = [key for key in ('config', 'taxonomy', 'info') if key not in record]
+    missing += [key for key in ('state_dict',) if key not in content]
+    if missing:
+        raise CheckpointError(f'{path}: has no {", ".join(missing)}; take another, or train again')
     weights = {
         name.removeprefix(_AVERAGE): value
         for name, value in content['state_dict'].items()

@@ -278,3 +278,16 @@ class TestBadCheckpoints:
         torch.save({'state_dict': {}}, tmp_path / 'a.ckpt')
         with pytest.raises(CheckpointError, match=r'was not written by training/train\.py'):
             load_checkpoint(tmp_path / 'a.ckpt')
+
+    @pytest.mark.parametrize(
+        ('record', 'match'),
+        [
+            (5, 'was not written by'),
+            ({}, 'format version None, expected 1'),
+            ({'format_version': 1, 'info': {}}, 'has no config, taxonomy; take another'),
+        ],
+    )
+    def test_parts_of_a_checkpoint(self, tmp_path, record, match):
+        torch.save({'state_dict': {}, 'offroad_seg': record}, tmp_path / 'a.ckpt')
+        with pytest.raises(CheckpointError, match=match):
+            load_checkpoint(tmp_path / 'a.ckpt')
