@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 import csv
 import logging
 from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from offroad_seg_core.evaluation.counting import number_or_none
@@ -93,7 +95,11 @@ def choose_frames(folder: Path, count: int, has_reference: bool) -> list[dict[st
 def _labelled(evaluation: Evaluation, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     """Return BGR image and label map of a frame that was labelled before."""
     image = frame.load()
-    maps = {key: load() for key, load in frame.maps.items() if key != TARGET}
+    maps = {}
+    for key, load in frame.maps.items():
+        if key != TARGET:
+            with suppress(ValueError, cv2.error):  # it was no good before, and is done without
+                maps[key] = load()
     prediction = evaluation.predictor.predict(frame, image, maps)
     assert prediction is not None, 'what had labels has them again'
     return image.bgr(), prediction.label_map

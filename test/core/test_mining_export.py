@@ -1,6 +1,7 @@
 """Hard frames on disk: read back as COCO tools, CVAT and training read them."""
 
 import csv
+from functools import partial
 import json
 import shutil
 import zipfile
@@ -9,11 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
+from offroad_seg_core.bags.camera_images import FrameError
 from offroad_seg_core.datasets import load_dataset
 from offroad_seg_core.datasets.mask_writing import write_mask
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
-from offroad_seg_core.evaluation.predictors import SegmenterPredictor
+from offroad_seg_core.evaluation.predictors import RecordedPredictor, SegmenterPredictor
+from offroad_seg_core.evaluation.recorded_labels import with_map
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+from offroad_seg_core.evaluation.sources.frame import CONFIDENCE, LABEL_MAP
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
 from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_core.mining.annotation_set import labelmap_text, with_background
@@ -119,6 +124,39 @@ def test_coco_tools_read_the_same_labels(result, chosen):
             assert annotation['area'] == mask.sum()
             label_map[mask] = FALCON.index(names[annotation['category_id']])
         np.testing.assert_array_equal(label_map, known_labels(result, by_file[image['file_name']]))
+
+
+class Recorded:
+    """Labels of scenes; a confidence that cannot be decoded."""
+
+    def attach(self, key, frames, start_ns):
+        for part, frame in frames:
+            seed = int(frame.name.partition('.')[2][0]) // 2
+            yield part, with_map(frame, key, partial(self.load, key, seed))
+
+    def load(self, key, seed):
+        if key == CONFIDENCE:
+            raise FrameError('no confidence')
+        return scene(seed)
+
+    def identity(self):
+        return {}
+
+
+def test_a_confidence_that_is_no_good_is_done_without(result, tmp_path):
+    pictures = PictureFrames(result.parent / 'drive')
+    source = LabelledFrames(pictures, {LABEL_MAP: Recorded(), CONFIDENCE: Recorded()})
+    predictor = RecordedPredictor(FALCON, FALCON.cost_table(), {'model': 'live'})
+    evaluation = Evaluation(
+        source, predictor, tmp_path / 'out', sinks=(FrameSignals(),), num_hard=NUM_SCENES
+    )
+    folder = evaluate(evaluation, lambda count: None)
+    frames = load_dataset(folder / 'hard_frames' / 'data.yaml').frames('train', FALCON)
+    seeds = {int(files.stem.partition('.')[2][0]) // 2 for files in frames.files}
+    assert seeds == set(range(NUM_SCENES))
+    for index, files in enumerate(frames.files):
+        seed = int(files.stem.partition('.')[2][0]) // 2
+        np.testing.assert_array_equal(frames.read(index)[1], scene(seed))
 
 
 def test_cvat_finds_its_layout(result, chosen):
