@@ -90,6 +90,8 @@ class Snapshot:
     facts: FrameFacts
     last_error: str
     seconds_since_frame: float
+    seconds_stalled: float
+    """For how long frames have been waiting, or in work, and none came to its end; 0: none is."""
 
 
 @dataclass
@@ -125,6 +127,7 @@ class CameraStatistics:
         self._facts = FrameFacts()
         self._last_error = ''
         self._last_receipt_s = time.monotonic()
+        self._stalled_since_s: float | None = self._last_receipt_s if waiting else None
 
     def reset(self) -> None:
         """Start anew; frames that wait or are in work count as received."""
@@ -134,9 +137,11 @@ class CameraStatistics:
     def receive(self) -> None:
         """Count a frame that came in and now waits."""
         with self._lock:
+            self._last_receipt_s = time.monotonic()
+            if not self._counters.waiting:
+                self._stalled_since_s = self._last_receipt_s
             self._counters.received += 1
             self._counters.waiting += 1
-            self._last_receipt_s = time.monotonic()
             self._in.add(self._last_receipt_s)
 
     def finish(self, outcome: str, error: str = '') -> None:
@@ -161,6 +166,10 @@ class CameraStatistics:
 
     def _end(self, outcome: str) -> None:
         self._counters.waiting -= 1
+        if not self._counters.waiting:
+            self._stalled_since_s = None
+        elif outcome != 'dropped_busy':  # whose place in the line another frame takes
+            self._stalled_since_s = time.monotonic()
         setattr(self._counters, outcome, getattr(self._counters, outcome) + 1)
 
     def snapshot(self) -> Snapshot:
@@ -172,11 +181,13 @@ class CameraStatistics:
             times = tuple(self._times)
             facts, last_error = self._facts, self._last_error
             silence_s = now_s - self._last_receipt_s
+            since_s = self._stalled_since_s
+            stalled_s = 0.0 if since_s is None else now_s - since_s
         percentiles = {
             entry.name: _percentiles(getattr(item, entry.name) for item in times)
             for entry in fields(FrameTimes)
         }
-        return Snapshot(counters, *rates, percentiles, facts, last_error, silence_s)
+        return Snapshot(counters, *rates, percentiles, facts, last_error, silence_s, stalled_s)
 
 
 def _percentiles(values: Iterable[float]) -> tuple[float, float]:

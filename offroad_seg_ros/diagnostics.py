@@ -66,11 +66,15 @@ def camera_status(state: CameraState, params: NodeParams) -> Status:
 
 def _findings(state: CameraState, params: NodeParams) -> list[tuple[Level, str]]:
     findings: list[tuple[Level, str]] = []
-    silence_s = state.snapshot.seconds_since_frame
-    if silence_s > params.input_timeout_s:
-        is_long = silence_s > ERROR_AFTER_TIMEOUTS * params.input_timeout_s
-        level = Level.ERROR if is_long else Level.WARN
-        findings.append((level, f'no frame for {silence_s:.1f} s'))
+    durations_s = {
+        'no frame': state.snapshot.seconds_since_frame,
+        'no frame came to its end': state.snapshot.seconds_stalled,
+    }
+    for what, duration_s in durations_s.items():
+        if duration_s > params.input_timeout_s:
+            is_long = duration_s > ERROR_AFTER_TIMEOUTS * params.input_timeout_s
+            level = Level.ERROR if is_long else Level.WARN
+            findings.append((level, f'{what} for {duration_s:.1f} s'))
     if state.topic_problem:
         findings.append((Level.WARN, state.topic_problem))
     new = state.snapshot.counters.since(state.previous)
@@ -109,6 +113,7 @@ def _camera_values(state: CameraState) -> dict[str, str]:
         'publishers': str(state.num_publishers),
         'reliability': state.reliability,
         'seconds_since_frame': f'{snapshot.seconds_since_frame:.2f}',
+        'seconds_stalled': f'{snapshot.seconds_stalled:.2f}',
         'last_error': snapshot.last_error,
     }
     return values

@@ -229,3 +229,23 @@ def test_an_engine_that_fails_costs_one_frame(start_node, probe, halves, frame, 
     probe.wait_said(str(error))
     probe.send(driver, frame(halves(0, 0)))
     assert _adds_up(_counters(node))
+
+
+def test_an_engine_that_hangs_is_told(start_node, probe, halves, frame):
+    node = start_node(input_timeout_s=0.1)
+    engine, go = node.node._pipeline.segmenter.engine, threading.Event()
+    run = engine.run
+    engine.run = lambda images: go.wait(60) and run(images)
+    probe.listen('mask')
+    driver = probe.driver()
+
+    def is_told():
+        driver.publish(frame(halves(2, 7)))
+        camera = probe.diagnostics.get('windshield', {'level': 0})
+        return camera['level'] == 2 and 'no frame came to its end for' in camera['message']
+
+    try:
+        probe.wait(is_told, 'an error')
+    finally:
+        go.set()
+    probe.wait_value('windshield', 'message', lambda text: 'its end' not in text)

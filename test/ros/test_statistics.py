@@ -95,6 +95,35 @@ def test_rates(monkeypatch):
     assert snapshot.seconds_since_frame == pytest.approx(10.1)
 
 
+def test_how_long_no_frame_came_to_its_end(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr('offroad_seg_ros.camera_statistics.time.monotonic', lambda: now[0])
+    statistics = CameraStatistics()
+
+    def stalled_s():
+        now[0] += 1.0
+        return statistics.snapshot().seconds_stalled
+
+    assert stalled_s() == 0.0
+    statistics.receive()
+    assert stalled_s() == 1.0
+    statistics.receive()  # takes the place of the first
+    statistics.finish('dropped_busy')
+    assert stalled_s() == 2.0
+    statistics.receive()
+    statistics.finish('failed')
+    assert stalled_s() == 1.0  # the other still waits
+    statistics.finish_processed(TIMES, FrameFacts())
+    assert stalled_s() == 0.0
+    now[0] += 10.0
+    statistics.receive()
+    assert stalled_s() == 1.0
+    statistics.reset()
+    assert stalled_s() == 1.0
+    statistics.finish('dropped_busy')  # by the stream that stops
+    assert stalled_s() == 0.0
+
+
 def _state(counters=None, previous=None, **changes):
     snapshot = Snapshot(
         counters=counters or Counters(received=5, processed=5),
@@ -104,6 +133,7 @@ def _state(counters=None, previous=None, **changes):
         facts=FrameFacts((1200, 1920), 'bgr8', (1200, 1920), 1),
         last_error=changes.pop('last_error', ''),
         seconds_since_frame=changes.pop('silence_s', 0.1),
+        seconds_stalled=changes.pop('stalled_s', 0.0),
     )
     state = CameraState(
         name='windshield',
@@ -133,6 +163,9 @@ def _state(counters=None, previous=None, **changes):
         (_state(wants_images=False), Level.OK, 'idle: only camera_info is subscribed'),
         (_state(silence_s=2.5), Level.WARN, 'no frame for 2.5 s'),
         (_state(silence_s=11.0), Level.ERROR, 'no frame for 11.0 s'),
+        (_state(stalled_s=2.5), Level.WARN, 'no frame came to its end for 2.5 s'),
+        (_state(stalled_s=11.0), Level.ERROR, 'no frame came to its end for 11.0 s'),
+        (_state(stalled_s=11.0, is_active=False), Level.OK, 'inactive'),
         (_state(topic_problem='/x: nobody'), Level.WARN, '/x: nobody'),
         (
             _state(Counters(received=3, processed=2, failed=1), last_error='bad step'),
