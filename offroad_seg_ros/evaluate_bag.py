@@ -13,11 +13,11 @@ same command goes on where it was.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import logging
 from pathlib import Path
 import sys
-from typing import get_args
+from typing import TypeVar, get_args
 
 from offroad_seg_core.datasets.mask_values import MaskFormat
 from offroad_seg_core.evaluation.command import (
@@ -33,6 +33,8 @@ from offroad_seg_core.evaluation.inputs import (
     AUTO,
     LabelOptions,
     TruthOptions,
+    drive_name,
+    drive_names,
     open_frames,
     with_labels,
 )
@@ -42,6 +44,7 @@ from offroad_seg_core.evaluation.predictors import (
     RecordedPredictor,
     SegmenterPredictor,
 )
+from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.evaluation.sources.frame import Source
 from offroad_seg_core.inference.bundle import Bundle
@@ -52,6 +55,8 @@ from offroad_seg_ros.launch_plan import read_params_file
 from offroad_seg_ros.model_loading import camera_views, cost_overrides, open_segmenter
 from offroad_seg_ros.params import NodeParams
 from offroad_seg_ros.params_file import load_params
+
+_Given = TypeVar('_Given')
 
 
 def _camera_topic(text: str) -> tuple[str, str]:
@@ -91,12 +96,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
     keep_freed_memory()
-    given.output = given.output or Path(f'{Path(given.inputs[0]).resolve().stem}_evaluation')
+    given.may_replace = given.output is not None  # what has that name
+    given.output = given.output or Path(f'{drive_name(given.inputs[0])}_evaluation')
     return guarded('evaluate_bag', lambda: given.output, lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> int:
-    frames, problems = _open_inputs(given)
+    problems: list[str] = []
+    places = drive_names(given.inputs)
+    frames = _each(places, lambda place: open_frames(place, given.topics), problems)
     cameras = _cameras(given, frames)
     latencies_ms = _latencies_ms(given, cameras)
     engine, precision = recorded_engine(
@@ -115,8 +123,8 @@ def _run(given: argparse.Namespace) -> int:
             SegmenterPredictor(Segmenter.open(given.reference)) if given.reference else None
         )
         labels = _label_options(given, predictor.taxonomy)
-        named = {name: with_labels(entry, labels) for name, entry in frames.items()}
-        several = len(given.inputs) > 1
+        named = _each(frames, lambda entry: with_labels(entry, labels), problems)
+        several = len(places) > 1
         source = SeveralSources(named, problems) if several else next(iter(named.values()))
         outputs = chosen_outputs(
             given,
@@ -125,8 +133,8 @@ def _run(given: argparse.Namespace) -> int:
             list(source.description()['cameras']),
             params.overlay_alpha,
         )
-        first, *others = frames
-        title = ', '.join(frames) if len(others) < 3 else f'{first} and {len(others)} others'
+        first, *others = named
+        title = ', '.join(named) if len(others) < 3 else f'{first} and {len(others)} others'
         evaluation = Evaluation(
             source,
             predictor,
@@ -137,29 +145,30 @@ def _run(given: argparse.Namespace) -> int:
             title=title,
             num_hard=given.export_hard,
         )
+        if not given.may_replace:
+            check_place(evaluation)
         return tell(run_with_progress(evaluation, given))
     finally:
         predictor.close()
 
 
-def _open_inputs(given: argparse.Namespace) -> tuple[dict[str, Source], list[str]]:
-    """Return the frames of each input by a name, and what is wrong with the others."""
-    found: dict[str, Source] = {}
-    problems = []
-    for place in given.inputs:
-        name = Path(place).resolve().stem
-        name = name if name not in found else f'{name}_{len(found) + 1}'
+def _each(
+    drives: Mapping[str, _Given], step: Callable[[_Given], Source], problems: list[str]
+) -> dict[str, Source]:
+    """Return what a step makes of each drive; what is wrong with the others joins the problems."""
+    found = {}
+    for name, entry in drives.items():
         try:
-            found[name] = open_frames(place, given.topics)
-        except ValueError as error:
+            found[name] = step(entry)
+        except (ValueError, OSError) as error:
             # Of several drives, one that is no good does not cost the others.
-            if len(given.inputs) == 1:
+            if len(drives) == 1:
                 raise
             problems.append(str(error))
             logging.error('%s', error)
     if not found:
-        raise ValueError('; '.join(problems))
-    return found, problems
+        raise ValueError('; '.join(dict.fromkeys(problems)))
+    return found
 
 
 def _cameras(given: argparse.Namespace, frames: dict[str, Source]) -> list[str]:

@@ -19,6 +19,7 @@ from offroad_seg_core.evaluation import command
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.predictions import CheckpointPredictor, validation_indices
 from offroad_seg_core.evaluation.predictors import Predictor, SegmenterPredictor
+from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
 from offroad_seg_core.inference.segmenter import Segmenter, SegmenterOptions
 from offroad_seg_core.memory import keep_freed_memory
@@ -65,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
     outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table, cameras)
     more = {'meter': MeterConfig(), 'title': title, 'num_hard': options.export_hard}
     evaluation = Evaluation(source, predictor, options.output, reference, outputs, **more)
+    if not options.may_replace:
+        check_place(evaluation)
     return command.tell(command.run_with_progress(evaluation, options))
 
 
@@ -72,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
     keep_freed_memory()
     options = parse_arguments(arguments)
+    options.may_replace = options.output is not None  # what has that name
     options.output = options.output or Path(f'{options.data.stem}_evaluation')
     return command.guarded('evaluate', lambda: options.output, lambda: run(options))
 

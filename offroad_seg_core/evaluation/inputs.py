@@ -35,6 +35,7 @@ from offroad_seg_core.evaluation.sources.remote import RemoteDrive
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
+VIDEO_SUFFIXES = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
 AUTO, NONE = 'auto', 'none'
 TRUTH_TAXONOMY_KEY = 'ground_truth_taxonomy'
 """Custom data of a bag: the taxonomy of its exact labels."""
@@ -58,6 +59,26 @@ class TruthOptions:
     taxonomy: str = ''
     mapping: str | None = None
     format: str = 'class_ids'
+
+
+def drive_name(place: str | Path) -> str:
+    """Return the name of a drive by path or URL, without its suffix; other dots stay."""
+    name = Path(place).resolve().name
+    while name.lower().endswith((*BAG_SUFFIXES, *VIDEO_SUFFIXES)):
+        name = name.rpartition('.')[0]
+    return name
+
+
+def drive_names(places: Sequence[str]) -> dict[str, str]:
+    """Return a name of its own for each place -> the place, in their order."""
+    found: dict[str, str] = {}
+    for place in places:
+        first = name = drive_name(place)
+        number = 2
+        while name in found:
+            name, number = f'{first}_{number}', number + 1
+        found[name] = place
+    return found
 
 
 def is_bag(path: Path) -> bool:

@@ -166,6 +166,7 @@ class CheckpointPredictor:
             'model': f'{config.name}, step {self._checkpoint.info["step"]}',
             'engine': f'torch {torch.__version__} {config.precision}, as training validates',
             'options': {
+                'weights': _digest(self._checkpoint.weights)[:12],
                 'input_size': f'{self.spec.size[0]}x{self.spec.size[1]}',
                 **asdict(self._passes),
             },

@@ -13,8 +13,9 @@ import numpy as np
 
 from offroad_seg_core.evaluation.counting import SHARE
 from offroad_seg_core.evaluation.frame_table import read_table, write_table
-from offroad_seg_core.evaluation.parts import SUMMARY, PartResult
+from offroad_seg_core.evaluation.parts import SUMMARY, OutputError, PartResult
 from offroad_seg_core.evaluation.recording import problem_counts, recording_facts
+from offroad_seg_core.evaluation.sources.frame import LEFT_OUT
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.arithmetic import plain
 from offroad_seg_core.metrics.meter import SegmentationMeter, Tally
@@ -30,6 +31,26 @@ _TIMED = ('bag', 'video')
 
 class ResultError(ValueError):
     """A folder holds no result of an evaluation, or none of this version."""
+
+
+def check_place(evaluation: Evaluation) -> None:
+    """Refuse to let a result take the place of one of another source or model.
+
+    Raises:
+        OutputError: Naming what is there.
+        ResultError: It cannot be told.
+    """
+    if not (evaluation.output / SUMMARY).is_file():
+        return
+    older = read_summary(evaluation.output)
+    source, model = evaluation.source.description(), evaluation.predictor.description()
+    is_same = source['path'] == older['source']['path'] and all(
+        plain(model[key]) == older['model'][key] for key in ('model', 'options')
+    )
+    if not is_same:
+        got = f'a result of {older["source"]["path"]} by {older["model"]["model"]}'
+        fix = 'name the place of this one: --output DIR; one that is named is replaced'
+        raise OutputError(f'{evaluation.output}: got {got}, expected a free name; fix: {fix}')
 
 
 def write_result(
@@ -49,22 +70,26 @@ def write_result(
     rows = [row for part in parts for row in part.rows]
     problems = problem_counts([row['problem'] for row in rows])
     labelled = [row for row in rows if 'unlabeled_share' in row]
+    told = [*(note for part in parts for note in part.notes), *evaluation.source.notes]
+    notes = list(dict.fromkeys(told))
     if not labelled:
-        reasons = '; '.join(f'{p["count"]} x {p["problem"]}' for p in problems[:3]) or 'no frames'
+        reasons = '; '.join(f'{p["count"]} x {p["problem"]}' for p in problems[:3])
+        reasons = reasons or '; '.join(notes) or 'no frames'
         raise ResultError(f'got no frame with labels of {len(rows)}, expected some: {reasons}')
     files = write_table(folder, rows)
     columns = read_table(folder)
     tallies = _merge(evaluation, parts)
     taxonomy, costs = evaluation.predictor.taxonomy, evaluation.predictor.cost_table
-    notes = [*(note for part in parts for note in part.notes), *evaluation.source.notes]
     source = evaluation.source.description()
+    if 'left_out' in source:  # before an interruption, too
+        source['left_out'] = list(dict.fromkeys([*source['left_out'], *filter(_is_loss, notes)]))
     source['path'] = evaluation.path or source['path']
     summary = {
         'format_version': FORMAT_VERSION,
         'title': evaluation.title or Path(source['path']).name,
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'source': source,
-        'notes': list(dict.fromkeys(notes)),
+        'notes': notes,
         'model': evaluation.predictor.description(),
         'reference': evaluation.reference.description() if evaluation.reference else None,
         'taxonomy': taxonomy.to_dict(),
@@ -108,6 +133,10 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
         fix = 'evaluate again with this version'
         raise ResultError(f'{path}: got version {version}, expected {FORMAT_VERSION}; {fix}')
     return content
+
+
+def _is_loss(note: str) -> bool:
+    return LEFT_OUT in note
 
 
 def _merge(evaluation: Evaluation, parts: Sequence[PartResult]) -> dict[str, Tally]:

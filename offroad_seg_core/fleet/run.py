@@ -16,7 +16,7 @@ from offroad_seg_core.evaluation.evaluate import Evaluation, conclude
 from offroad_seg_core.evaluation.parts import PartResult, Unfinished
 from offroad_seg_core.evaluation.result import ResultError
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
-from offroad_seg_core.evaluation.sources.frame import Source
+from offroad_seg_core.evaluation.sources.frame import LEFT_OUT, Source
 from offroad_seg_core.fleet.chunks import Chunk, Drive, plan, read_parts, unpack
 from offroad_seg_core.fleet.storage import ChunkStore
 
@@ -154,7 +154,7 @@ class Fleet:
         shutil.rmtree(unpacked)
         source = evaluation.source
         if isinstance(source, SeveralSources):
-            lost = [f'{name}: not evaluated: {why}' for name, why in self._failed.items()]
+            lost = [f'{name}{LEFT_OUT}{why}' for name, why in self._failed.items()]
             left = {drive.name: source.sources[drive.name] for drive in whole}
             source = SeveralSources(left, [*source.left_out, *lost])
         folder = conclude(replace(evaluation, source=source), unfinished, speed)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 
@@ -9,9 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from offroad_seg_core.evaluation.drive_report.data import page_data, read_results
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_ros.demo_inputs import CameraBag
 from offroad_seg_ros.evaluate_bag import main
+from offroad_seg_ros.latency_recorder import CameraLatencies, write_latencies
 from offroad_seg_ros.params import ParameterError
 from offroad_seg_ros.params_file import load_params
 
@@ -120,6 +123,30 @@ def test_of_several_inputs_a_bad_one_is_named_and_the_rest_is_done(
     assert set(said['counts']) == {'drive/windshield', 'drive/left'}
 
 
+def test_of_several_inputs_one_whose_truth_is_missing_is_named(evaluate, drive, tmp_path, capsys):
+    with CameraBag(tmp_path / 'bare') as bag:
+        pixels = np.zeros((*SIZE, 3), np.uint8)
+        bag.write_picture('left', '/left/image_raw', START_NS, pixels, 'bgr8')
+    truth = ('--truth-topics', 'left=/left/ground_truth/label_map', '--labels', 'none')
+    assert evaluate(*truth, inputs=(tmp_path / 'bare', drive)) == 1
+    assert 'bare: got label topics /left/ground_truth/label_map' in capsys.readouterr().out
+    assert set(summary(tmp_path)['counts']) == {'drive/left'}
+
+
+def test_results_of_two_drives_of_one_name_are_both_kept(
+    drive, palette_bundle, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'other').mkdir()
+    shutil.copytree(drive, tmp_path / 'other' / 'drive')
+    options = ['--bundle', str(palette_bundle), '--engine', 'onnxruntime', '--labels', 'none']
+    assert main(['drive', *options]) == 0
+    assert main(['other/drive', *options]) == 1
+    assert 'got a result of drive by palette' in capsys.readouterr().err
+    assert json.loads(Path('drive_evaluation/summary.json').read_text())['title'] == 'drive'
+    assert main(['drive', *options]) == 0
+
+
 @pytest.mark.parametrize(
     ('arguments', 'told'),
     [
@@ -134,6 +161,36 @@ def test_errors_name_the_cause(evaluate, drive, tmp_path, capsys, arguments, tol
     assert evaluate(*(word.format(drive=drive) for word in arguments)) == 1
     assert told in capsys.readouterr().err
     assert not (tmp_path / 'result').exists()
+
+
+def test_latencies_of_the_live_node(evaluate, drive, tmp_path, capsys):
+    seen = CameraLatencies()
+    for index, latency_ms in enumerate((40, 90)):
+        seen.add_frame(START_NS + index * 100_000_000, 10**9)
+        seen.add_labels(START_NS + index * 100_000_000, 10**9 + latency_ms * 1_000_000)
+    seen.add_frame(START_NS + 200_000_000, 10**9)  # no labels
+    seen.add_frame(START_NS, 10**9)  # the bag starts again
+    seen.add_labels(START_NS, 10**9 + 70_000_000)
+    for folder, camera in (('live', 'left'), ('other', 'rear')):
+        (tmp_path / folder).mkdir()
+        write_latencies(tmp_path / folder, {camera: seen})
+    assert evaluate('--latencies', tmp_path / 'live') == 0
+    (result,) = read_results([tmp_path / 'result'])
+    frames = page_data([result])['runs'][0]['frames']
+    cameras = [frames['cameras'][place] for place in frames['camera']]
+    shown = list(zip(cameras, frames['metrics']['latency_ms'], strict=True))
+    assert [latency for camera, latency in shown if camera == 'left'] == [40.0, 90.0, None]
+    assert {latency for camera, latency in shown if camera == 'windshield'} == {None}
+    assert summary(tmp_path)['timings_ms']['latency_ms'] == {'p50': 65.0, 'p95': 87.5}
+
+    capsys.readouterr()
+    for place, inputs, told in (
+        ('other', (drive,), 'got labels of rear, expected some of'),
+        ('nowhere', (drive,), 'expected a table of latency_recorder'),
+        ('live', (drive, drive), 'got several inputs, expected the one'),
+    ):
+        assert evaluate('--latencies', tmp_path / place, inputs=inputs) == 1
+        assert told in capsys.readouterr().err
 
 
 def test_an_unfinished_result_keeps_the_engine_it_began_with(evaluate, drive, tmp_path):

@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from offroad_seg_core.evaluation.recorded_labels import LabelSource
-from offroad_seg_core.evaluation.sources.frame import Frame, Source, UniqueNames
+from offroad_seg_core.evaluation.sources.frame import (
+    LEFT_OUT,
+    Frame,
+    Source,
+    SourceError,
+    UniqueNames,
+)
 
 
 class LabelledFrames:
@@ -58,11 +64,11 @@ class SeveralSources:
 
     Attributes:
         sources: As given.
-        left_out: The notes as given.
+        left_out: The notes as given, and why a source gave no frame.
     """
 
     def __init__(self, sources: Mapping[str, Source], notes: Sequence[str] = ()) -> None:
-        self.sources, self.left_out = sources, notes
+        self.sources, self.left_out = sources, list(notes)
         self.num_frames = sum(source.num_frames for source in sources.values())
         self.num_parts = sum(source.num_parts for source in sources.values())
 
@@ -76,14 +82,27 @@ class SeveralSources:
         """Return None: the sources have times of their own."""
 
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
-        """Yield (part, frame), see Source."""
-        before = 0
+        """Yield (part, frame), see Source; a source that fails before its first frame is left out.
+
+        Raises:
+            SourceError: Each of them failed.
+        """
+        before, failed = 0, []
         for name, source in self.sources.items():
-            first = max(0, first_part - before)
-            if first < source.num_parts:
-                for part, frame in source.frames(first, names.within(name)):
-                    yield before + part, _renamed(frame, name)
+            first, is_open = max(0, first_part - before), False
+            try:
+                if first < source.num_parts:
+                    for part, frame in source.frames(first, names.within(name)):
+                        is_open = True
+                        yield before + part, _renamed(frame, name)
+            except (ValueError, OSError) as error:
+                if is_open or len(self.sources) == 1:
+                    raise
+                failed.append(f'{name}{LEFT_OUT}{error}')
+                self.left_out.append(failed[-1])
             before += source.num_parts
+        if len(failed) == len(self.sources) > 0:
+            raise SourceError('; '.join(failed))
 
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""

@@ -15,6 +15,9 @@ FRAMES_A_PART = 256
 TARGET, LABEL_MAP, CONFIDENCE = 'target', 'label_map', 'confidence'
 """Names of maps that come with a frame: its truth; labels and confidence that were recorded."""
 
+LEFT_OUT = ': not evaluated: '
+"""In a note: between the name of a drive that failed and the reason."""
+
 
 class SourceError(ValueError):
     """There is nothing to evaluate, or not in the form that was asked for."""

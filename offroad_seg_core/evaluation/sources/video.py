@@ -19,7 +19,6 @@ from offroad_seg_core.evaluation.sources.frame import (
     file_identity,
 )
 
-VIDEO_SUFFIXES = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
 CAMERA = 'video'
 
 

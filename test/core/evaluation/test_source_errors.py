@@ -1,12 +1,19 @@
 """Sources without a single frame that could be labelled say what they hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import Header, MessageBag
-from offroad_seg_core.evaluation.inputs import open_frames
-from offroad_seg_core.evaluation.result import ResultError
+from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
+from offroad_seg_core.evaluation.inputs import drive_name, drive_names, open_frames
+from offroad_seg_core.evaluation.parts import OutputError
+from offroad_seg_core.evaluation.predictors import RecordedPredictor
+from offroad_seg_core.evaluation.result import ResultError, check_place
+from offroad_seg_core.evaluation.sources.bag import BagFrames
+from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.evaluation.sources.frame import SourceError, UniqueNames
 
 
@@ -58,3 +65,68 @@ def test_after_ctrl_c_the_place_that_is_damaged_is_still_told(drives, predictor,
     assert told['num_frames'] == 80 - lost
     assert len(told['notes']) == 1
     assert 'damaged after 0.0 s' in told['notes'][0]
+
+
+class Unreachable(BagFrames):
+    """A drive whose frames cannot be fetched."""
+
+    def frames(self, first_part, names):
+        raise OSError('the network is down')
+        yield
+
+
+@pytest.mark.parametrize('order', ['ab', 'ba'])
+def test_a_drive_that_fails_is_left_out_also_after_ctrl_c(drives, predictor, tmp_path, order):
+    places = {n: drives.write_drive(tmp_path / n, ('front',), 20, (32, 48)) for n in 'ab'}
+
+    def evaluation():
+        found = {'a': Unreachable(places['a']), 'b': open_frames(places['b'])}
+        source = SeveralSources({name: found[name] for name in order})
+        return Evaluation(source, predictor, tmp_path / 'r')
+
+    def interrupt(count):
+        seen.append(count)
+        if len(seen) == 15:
+            raise KeyboardInterrupt
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(evaluation(), interrupt)
+    told = drives.summary(evaluate(evaluation(), lambda count: None))
+    reason = 'a: not evaluated: the network is down'
+    assert told['source']['left_out'] == told['notes'] == [reason]
+    assert list(told['counts']) == []
+    assert (told['num_frames'], told['num_labelled']) == (20, 20)
+
+
+def test_without_any_drive_the_reasons_are_told(drives, predictor, tmp_path):
+    drive = drives.write_drive(tmp_path / 'drive', ('front',), 2)
+    source = SeveralSources({name: Unreachable(drive) for name in 'ab'})
+    for _ in range(2):  # nothing is taken for done
+        with pytest.raises(SourceError, match='a: not evaluated: the network is down; b: not'):
+            evaluate(Evaluation(source, predictor, tmp_path / 'r'), lambda count: None)
+
+
+def test_every_drive_has_a_name_of_its_own(tmp_path):
+    (tmp_path / 'drive_2024.05.01').mkdir()
+    assert drive_name(tmp_path / 'drive_2024.05.01') == 'drive_2024.05.01'
+    assert drive_name('s3://bucket/x/run_2024.05.mcap.zstd') == 'run_2024.05'
+    assert drive_name('a.MP4') == 'a'
+    places = ['monday/run', 'monday/run_2', 'monday/run_3', 'tuesday/run', 'friday/run.db3']
+    assert drive_names(places) == dict(
+        zip(['run', 'run_2', 'run_3', 'run_4', 'run_5'], places, strict=True)
+    )
+
+
+def test_a_result_of_something_else_keeps_its_place(drives, predictor, tmp_path):
+    drive = drives.write_drive(tmp_path / 'monday', ('front',), 2)
+    other = drives.write_drive(tmp_path / 'tuesday', ('front',), 2)
+    first, second = (Evaluation(open_frames(p), predictor, tmp_path / 'r') for p in (drive, other))
+    check_place(first)
+    evaluate(first, lambda count: None)
+    check_place(first)  # the same again replaces it
+    with pytest.raises(OutputError, match=r'a result of .*monday by palette.* --output DIR'):
+        check_place(second)
+    labels = RecordedPredictor(drives.TAXONOMY, predictor.cost_table, {'model': 'x', 'options': 1})
+    with pytest.raises(OutputError, match='expected a free name'):
+        check_place(replace(first, predictor=labels))
