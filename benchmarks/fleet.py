@@ -82,7 +82,7 @@ def main() -> None:
     predictor = SegmenterPredictor(Segmenter.open(ROOT / 'models' / 'demo_desert'))
     home = Path(tempfile.mkdtemp())
     try:
-        first = write_bag(home / 'bag_0', num_frames, compressed=True)
+        first = write_bag(home / 'bag_0', num_frames, jpeg=True)
         bags = [first]
         for number in range(1, num_bags):
             bags.append(shutil.copytree(first, home / f'bag_{number}'))
