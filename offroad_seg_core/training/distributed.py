@@ -28,7 +28,8 @@ class DistributedConfig:
     """How many processes train together; each has a device and a batch of its own.
 
     The weights are moved by the gradient of the loss of all batches as one: with a third of the
-    ``loader.batch_size``, three processes train like one.
+    ``loader.batch_size``, three processes train like one. Only Lovász' ranking, the least share
+    of pixels that OHEM keeps and the partners of ``mix`` stay within each process.
 
     The processes of one machine start each other. Processes that torchrun or SLURM's srun has
     started are used as they are; on several machines without either, start the same command on
@@ -54,12 +55,16 @@ class DistributedConfig:
         return self.devices * self.num_nodes
 
 
-def trainer_options(config: DistributedConfig, environment: Mapping[str, str]) -> dict[str, Any]:
+def trainer_options(
+    config: DistributedConfig, environment: Mapping[str, str], some_wait: bool = False
+) -> dict[str, Any]:
     """Return the arguments of ``lightning.Trainer`` that say where it runs.
 
     Args:
         config: What is wanted.
         environment: Variables of this process.
+        some_wait: Whether some weights have no gradients at first: then the processes must find
+            out in each step which have, whatever ``config.strategy`` is.
 
     Raises:
         ConfigError: This machine lacks the devices, or a launcher started another number of
@@ -84,10 +89,11 @@ def trainer_options(config: DistributedConfig, environment: Mapping[str, str]) -
                 f'{launcher} started {count} processes ({variable}), but distributed.devices x '
                 f'num_nodes is {config.devices} x {config.num_nodes}; make them equal'
             )
+    strategy = 'ddp_find_unused_parameters_true' if some_wait else config.strategy
     return {
         'devices': config.devices,
         'num_nodes': config.num_nodes,
-        'strategy': config.strategy if config.world_size > 1 else 'auto',
+        'strategy': strategy if config.world_size > 1 else 'auto',
         'sync_batchnorm': config.sync_batchnorm,
     }
 

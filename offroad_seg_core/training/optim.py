@@ -30,8 +30,8 @@ class OptimizerConfig:
         queries_as_stem: Let the queries of Mask2Former and what predicts from them learn as
             slowly as the stem, as FlashInternImage's published training does: its rule for
             embeddings of the backbone matches their names, too.
-        freeze_encoder_steps: So long the encoder keeps its weights, and its batch norms their
-            statistics.
+        freeze_encoder_steps: So long the encoder keeps its weights, without gradients, and its
+            batch norms their statistics.
         weight_decay: Of matrices and kernels; norms and biases have none.
         momentum: Of sgd.
         warmup_steps: Steps of linear growth from 0 to the peak.
@@ -147,6 +147,15 @@ def _layers_above(model: Any, config: OptimizerConfig) -> dict[str, int]:
         name: head if prefixes and name.startswith(prefixes) else own.get(id(weight), 0)
         for name, weight in model.named_parameters()
     }
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return the present learning rate of each part, its highest: layers near the head have it."""
+    rates: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        part = group['part']
+        rates[part] = max(group['lr'], rates.get(part, 0.0))
+    return rates
 
 
 def learning_rate_factor(step: int, config: OptimizerConfig, part: str = 'body') -> float:

@@ -97,6 +97,8 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
     num_cached = frames.cache(config.loader.cache_gb)
     log.info('%d training frames, %d of them in memory', len(frames), num_cached)
     task = _create_task(config, taxonomy, labelled, lesson)
+    if not resume:  # what it started from may be gone since
+        _load_first_weights(task, config, taxonomy)
     if trainer.global_rank:  # the same first weights everywhere, but not the same dropout
         torch.manual_seed(config.seed + (trainer.global_rank << 32))
     spec = config.model.input_spec(task.input_multiple)
@@ -199,15 +201,16 @@ def _create_task(
 ) -> SegmentationTask:
     weights, shares = _class_balance(config, taxonomy, frames)
     if config.distillation is None:
-        task = SegmentationTask(config, taxonomy.num_classes, weights, shares)
-    else:
-        task = DistillationTask(config, taxonomy.num_classes, weights, shares, lesson.classes)
+        return SegmentationTask(config, taxonomy.num_classes, weights, shares)
+    return DistillationTask(config, taxonomy.num_classes, weights, shares, lesson.classes)
+
+
+def _load_first_weights(task: SegmentationTask, config: TrainConfig, taxonomy: Taxonomy) -> None:
     if config.model.weights is not None:
         load_encoder_weights(task.model, config.model.weights)
     if config.init_checkpoint is not None:
         initialize_from(task.model, config.init_checkpoint, taxonomy)
     task.average.load_state_dict(task.model.state_dict())
-    return task
 
 
 def _class_balance(
@@ -274,7 +277,9 @@ def _create_trainer(config: TrainConfig) -> lightning.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
         **_precision_options(config.precision),
-        **trainer_options(config.distributed, os.environ),
+        **trainer_options(
+            config.distributed, os.environ, config.optimizer.freeze_encoder_steps > 0
+        ),
     )
 
 

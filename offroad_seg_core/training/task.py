@@ -16,7 +16,11 @@ from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.ema import update_average
 from offroad_seg_core.training.failures import NonFiniteLossError, TrainingError
 from offroad_seg_core.training.lightning_import import lightning
-from offroad_seg_core.training.optim import build_optimizer, learning_rate_factor
+from offroad_seg_core.training.optim import (
+    build_optimizer,
+    learning_rate_factor,
+    learning_rates,
+)
 from offroad_seg_core.training.validation import upsample
 
 __all__ = ['SegmentationTask', 'TrainingError']
@@ -35,6 +39,7 @@ class SegmentationTask(lightning.LightningModule):
         model: The network in training.
         average: The averaged weights; validation and export use these.
         terms: Loss terms of the last step.
+        learning_rates: Of each part in the last step, see ``learning_rates`` in optim.py.
     """
 
     mean: Tensor
@@ -56,7 +61,12 @@ class SegmentationTask(lightning.LightningModule):
         self.num_classes = num_classes
         self.input_multiple = cast(int, self.model.input_multiple)
         self.output_stride = cast(int, self.model.stride)
+        self._encoder_weights: list[nn.Parameter] = []
+        if config.optimizer.freeze_encoder_steps and hasattr(self.model, 'encoder'):
+            every = cast(nn.Module, self.model.encoder).parameters()
+            self._encoder_weights = [weight for weight in every if weight.requires_grad]
         self.terms: dict[str, float] = {}
+        self.learning_rates: dict[str, float] = {}
         self._last_part = (-1, 0)  # step, and which of its batches was seen last
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(config.model.mean).view(shape), persistent=False)
@@ -76,6 +86,10 @@ class SegmentationTask(lightning.LightningModule):
         if self.config.optimizer.treats_encoder_apart:
             # Batch norms of a frozen encoder keep their statistics, too.
             cast(nn.Module, self.model.encoder).train(not frozen)
+        for weight in self._encoder_weights:
+            # Without gradients it costs no backward pass, and counts in neither the bound of the
+            # others' gradients nor Adam's averages.
+            weight.requires_grad_(not frozen)
         step, part = self._last_part
         self._last_part = (self.global_step, part + 1 if step == self.global_step else 0)
         terms, total = self.compute_terms(batch)
@@ -112,6 +126,8 @@ class SegmentationTask(lightning.LightningModule):
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Move the weights, and the averaged weights after them."""
+        # Now, as the schedule goes on before callbacks see the step.
+        self.learning_rates = learning_rates(self.trainer.optimizers[0])
         super().optimizer_step(*arguments, **options)
         # Here and not at the end of the batch, where callbacks save before the module's own hook.
         decay = self.config.optimizer.ema_decay
@@ -119,9 +135,18 @@ class SegmentationTask(lightning.LightningModule):
 
     def configure_gradient_clipping(self, *arguments: Any, **options: Any) -> None:
         """Bound the gradients; Lightning's own way refuses fused optimizers."""
-        if self.config.optimizer.max_grad_norm:
-            nn.utils.clip_grad_norm_(
-                self.trained_parameters(), self.config.optimizer.max_grad_norm, foreach=True
+        settings = self.config.optimizer
+        if not settings.max_grad_norm:
+            return
+        norm = nn.utils.clip_grad_norm_(
+            self.trained_parameters(), settings.max_grad_norm, foreach=True
+        )
+        # The loss scaler of fp16 leaves such steps out by itself.
+        if self.config.precision != 'fp16' and not torch.isfinite(norm):
+            raise TrainingError(
+                f'the norm of the gradients is {norm.item()} at step {self.global_step}, although '
+                f'the loss is {self.terms}; lower optimizer.learning_rate '
+                f'({settings.learning_rate}) or set precision=fp32'
             )
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:

@@ -62,10 +62,12 @@ def column(config, name):
         return np.array([float(row[name]) for row in csv.DictReader(stream)])
 
 
-def test_two_processes_train_like_one(make_config):
+@pytest.mark.parametrize('freeze', [0, 3])
+def test_two_processes_train_like_one(make_config, freeze):
     options = (
         *PLAIN, *SMALL, 'optimizer.max_steps=6', 'validate_every=3', 'log_every=1',
         'loss.terms=[{name: cross_entropy}, {name: dice}]', 'loss.class_weights=inverse_sqrt',
+        f'optimizer.freeze_encoder_steps={freeze}',
     )  # fmt: skip
     one = make_config('name=one', 'loader.batch_size=4', *options)
     two = make_config('name=two', 'loader.batch_size=2', *options)
@@ -143,6 +145,8 @@ class TestOptions:
         config = DistributedConfig(devices=2, num_nodes=3)
         assert config.world_size == 6
         assert trainer_options(config, {'WORLD_SIZE': '6'})['strategy'] == 'ddp'
+        frozen = trainer_options(config, {}, some_wait=True)
+        assert frozen['strategy'] == 'ddp_find_unused_parameters_true'
 
     def test_synchronised_norms_need_gpus(self, monkeypatch):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)

@@ -74,6 +74,24 @@ class TestBadBatch:
             assert np.array_equal(view.numpy(), frame)  # without augmentation: the frame itself
 
 
+def test_gradients_that_are_not_finite(make_config, monkeypatch):
+    original = SegmentationTask._loss_of
+
+    def steep(self, logits, batch):
+        terms = original(self, logits, batch)
+        if self.global_step == 1:  # adds 0, of which the slope is 0 times infinity
+            terms['total'] = terms['total'] + (terms['total'] * 0).abs().sqrt()
+        return terms
+
+    monkeypatch.setattr(SegmentationTask, '_loss_of', steep)
+    config = make_config('checkpoint_every=1')
+    match = r'norm of the gradients is nan at step 1, although the loss is .*; lower optimizer\.'
+    with pytest.raises(TrainingError, match=match):
+        train(config)
+    weights = load_checkpoint(config.folder / 'last.ckpt').weights
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
 class TestOutOfMemory:
     def test_while_training(self, make_config, monkeypatch):
         config = make_config('loader.batch_size=4', 'optimizer.max_steps=4')

@@ -8,7 +8,7 @@ import torch
 from offroad_seg_core.config import load_config
 from offroad_seg_core.models import create_model
 from offroad_seg_core.training.config import TrainConfig
-from offroad_seg_core.training.optim import OptimizerConfig, build_optimizer
+from offroad_seg_core.training.optim import OptimizerConfig, build_optimizer, learning_rates
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / 'config' / 'train' / 'goose64_mask2former_flashinternimage_l.yaml'
@@ -93,6 +93,12 @@ def test_a_vision_transformer():
     assert rates['backbone.encoder.blocks.11.norm1.weight'] == pytest.approx(0.1 * 0.5)
     assert rates['backbone.encoder.norm.weight'] == pytest.approx(0.1)
     assert rates['backbone.levels.0.0.weight'] == rates['head.fuse.0.weight'] == 1
+    config = OptimizerConfig(
+        max_steps=1, learning_rate=1.0, layer_decay=0.5, encoder_factor=0.1, classifier_factor=4.0
+    )
+    # One for each part, and the first is the main one.
+    found = list(learning_rates(build_optimizer(model, config)).items())
+    assert found == [('body', 1.0), ('classifier', 4.0), ('encoder', pytest.approx(0.1))]
 
 
 def test_other_networks_say_that_their_layers_have_no_numbers():
