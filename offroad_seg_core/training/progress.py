@@ -116,6 +116,6 @@ class Progress(lightning.Callback):
             pace * self._images_per_step,
             (trainer.max_steps - step) / whole_pace,
             task.terms.get('total', float('nan')),
-            trainer.optimizers[0].param_groups[-1]['lr'],
+            next(iter(task.learning_rates.values())),
             self._scores(),
         )

@@ -36,6 +36,8 @@ from offroad_seg_core.training.validation import confusion_matrices, merged
 
 log = logging.getLogger(__name__)
 
+_RESUMED = ('elapsed_s', 'best_step', 'best_miou_present', 'miou_present', 'scores')
+
 
 class TrainingInterruptedError(RuntimeError):
     """Ctrl-C: the state was saved. The message says how to resume."""
@@ -91,10 +93,10 @@ class Recorder(lightning.Callback):
     # Lightning stores these with the checkpoint and gives them back on resume.
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run goes on with."""
-        return {key: self._info[key] for key in ('elapsed_s', 'best_step', 'best_miou_present')}
+        return {key: self._info[key] for key in _RESUMED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the time and the best result of the run that is resumed."""
+        """Go on with the time, the best result and the last one of the run that is resumed."""
         self._info.update(state_dict)
         self._elapsed_before_s = state_dict['elapsed_s']
 
@@ -130,8 +132,9 @@ class Recorder(lightning.Callback):
         self._last_step = step
         config = pl_module.config
         if trainer.is_global_zero and (step % config.log_every == 0 or step == 1):
-            rate = trainer.optimizers[0].param_groups[0]['lr']
-            self._append_step({'step': step, 'learning_rate': rate, **pl_module.terms})
+            (_, rate), *others = pl_module.learning_rates.items()
+            rates = {f'learning_rate_{part}': value for part, value in others}
+            self._append_step({'step': step, 'learning_rate': rate, **rates, **pl_module.terms})
         if step % config.validate_every == 0 or step == trainer.max_steps:
             self._validate(trainer, pl_module)
         elif config.checkpoint_every and step % config.checkpoint_every == 0:
@@ -226,10 +229,13 @@ class Recorder(lightning.Callback):
 
     def _append_step(self, row: dict[str, float]) -> None:
         path = self.folder / 'steps.csv'
-        is_new = not path.exists()
+        columns = list(row)
+        if path.exists():  # a run that an earlier version began keeps its columns
+            with open(path, newline='', encoding='utf-8') as stream:
+                columns = next(csv.reader(stream))
         with open(path, 'a', newline='', encoding='utf-8') as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(row))
-            if is_new:
+            writer = csv.DictWriter(stream, fieldnames=columns, extrasaction='ignore')
+            if stream.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
 
@@ -246,7 +252,7 @@ class Recorder(lightning.Callback):
 def finished_scores(
     config: TrainConfig, last: Path, taxonomy: Taxonomy
 ) -> SegmentationScores | None:
-    """Return the scores of a run that has trained all its steps; None if some are left.
+    """Return the scores of a run that is over: at its last step, or stopped early; else None.
 
     Args:
         config: The run.
@@ -254,10 +260,13 @@ def finished_scores(
         taxonomy: Its classes.
     """
     file = last.with_name('result.json')
-    if load_checkpoint(last).info['step'] < config.optimizer.max_steps or not file.exists():
+    step = load_checkpoint(last).info['step']
+    result = json.loads(file.read_text()) if file.exists() else {}
+    # A result of a later step is of a run that was killed before it saved that step.
+    is_over = step >= config.optimizer.max_steps or result.get('stopped_early')
+    if not is_over or result.get('step') != step:
         return None
-    environments = json.loads(file.read_text())['environments'].values()
-    rows = [entry['confusion_matrix'] for entry in environments]
+    rows = [entry['confusion_matrix'] for entry in result['environments'].values()]
     matrices = [ConfusionMatrix.from_counts(entry, file) for entry in rows]
     return segmentation_scores(merged(matrices), taxonomy)
 

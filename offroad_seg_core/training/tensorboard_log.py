@@ -81,8 +81,8 @@ class TensorBoardLog(lightning.Callback):
         if step % pl_module.config.log_every == 0 or step == 1:
             for name, value in pl_module.terms.items():
                 self._writer.add_scalar(f'loss/{name}', value, step)
-            for group in trainer.optimizers[0].param_groups:
-                self._writer.add_scalar(f'learning_rate/{group["part"]}', group['lr'], step)
+            for part, rate in pl_module.learning_rates.items():
+                self._writer.add_scalar(f'learning_rate/{part}', rate, step)
         if self._recorder.validated_step == step:
             self._write_scores(step)
             with torch.inference_mode(), trainer.precision_plugin.forward_context():

@@ -29,9 +29,9 @@ class Run:
             is_global_zero=True,
             global_step=first_step,
             max_steps=100,
-            optimizers=[SimpleNamespace(param_groups=[{'lr': 2e-3}])],
         )
-        self.task = SimpleNamespace(terms={'total': 0.53217})
+        rates = {'body': 2e-3, 'encoder': 2e-4}
+        self.task = SimpleNamespace(terms={'total': 0.53217}, learning_rates=rates)
 
     def go(self, shown, steps):
         shown.on_train_start(self.trainer, self.task)
@@ -98,6 +98,9 @@ class TestTensorBoard:
             tags['scalars']
         )
         assert [event.step for event in events.Scalars('loss/total')] == [1, 2, 3, 4]
+        rates = [(event.step, event.value) for event in events.Scalars('learning_rate/body')]
+        assert rates[0] == pytest.approx((1, 1e-3))  # half of the warm-up
+        assert [step for step, _ in rates] == [1, 2, 3, 4]
         miou = events.Scalars('validation/miou_present')
         assert [event.step for event in miou] == [2, 4]
         assert miou[-1].value == pytest.approx(scores.miou_present)

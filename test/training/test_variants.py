@@ -76,6 +76,22 @@ class TestEncoders:
         assert changed == []
         head = 'network.segmentation_head.0.bias'
         assert not torch.equal(state[f'model.{head}'], torch.zeros(10))
+        # Adam has seen gradients of the decoder alone, and so has the bound of their norm.
+        last = torch.load(config.folder / 'last.ckpt', weights_only=True)
+        network = create_model('fpn', 10, encoder='resnet18')
+        num_others = len(list(network.parameters())) - len(list(network.encoder.parameters()))
+        assert len(last['optimizer_states'][0]['state']) == num_others
+
+    @pytest.mark.parametrize('stop_after', [1, 2])
+    def test_a_run_that_is_resumed_while_or_after_it_was_frozen(
+        self, make_config, train_in_two_parts, stop_after
+    ):
+        options = (*FPN, 'optimizer.max_steps=3', 'optimizer.freeze_encoder_steps=2')
+        whole, config = (make_config(f'name={name}', *options) for name in ('whole', 'parts'))
+        train(whole)
+        train_in_two_parts(config, stop_after)
+        expected, found = weights_of(whole), weights_of(config)
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
     def test_it_trains_afterwards(self, make_config):
         config = make_config(
@@ -84,6 +100,7 @@ class TestEncoders:
             'validate_every=1',
             'optimizer.freeze_encoder_steps=1',
             'optimizer.encoder_factor=0.5',
+            'log_every=1',
         )
         torch.manual_seed(config.seed)
         train(config)
@@ -91,6 +108,11 @@ class TestEncoders:
         name = 'network.encoder.conv1.weight'
         # The average stood still for a step and then moved with the model.
         assert not torch.equal(state[f'model.{name}'], state[f'average.{name}'])
+        with open(config.folder / 'steps.csv') as stream:
+            rows = list(csv.DictReader(stream))
+        # The first step is half of the warm-up to 2e-3, the second the peak.
+        assert [float(row['learning_rate']) for row in rows] == [1e-3, 2e-3]
+        assert [float(row['learning_rate_encoder']) for row in rows] == [0, 1e-3]
 
 
 @pytest.mark.parametrize(
