@@ -147,7 +147,9 @@ def _files(path: Path) -> dict[Key, Path]:
     else:
         home = folder if folder.is_dir() else path
         files = [(file, stamp_in_name(file.stem)) for file in sorted(home.rglob('*.png'))]
-        listed = [(Key(file.parent.name, stamp), file) for file, stamp in files if stamp is not None]
+        listed = [
+            (Key(file.parent.name, stamp), file) for file, stamp in files if stamp is not None
+        ]
         listed.sort(key=lambda entry: (entry[0].stamp_ns, entry[0].camera))
     found: dict[Key, Path] = {}
     for key, file in listed:
