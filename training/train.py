@@ -58,6 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.fast_dev_run:
             config = fast_dev_run(config)
         scores = train(config, resume=options.resume, command=command)
+        if not is_first_process():
+            return 0
+        print(f'\n{config.folder}: mIoU {scores.miou_present:.4f} over the classes present')
+        for name, iou in scores.iou.items():
+            print(f'  {name:16} {"absent" if math.isnan(iou) else f"{iou:.4f}"}')
+        if options.report:
+            print(write_report([config.folder], config.folder / 'report', PredictionOptions()))
     except (ValueError, TrainingError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -65,13 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
         if is_first_process():
             print(interruption, file=sys.stderr)
         return 130
-    if not is_first_process():
-        return 0
-    print(f'\n{config.folder}: mIoU {scores.miou_present:.4f} over the classes present')
-    for name, iou in scores.iou.items():
-        print(f'  {name:16} {"absent" if math.isnan(iou) else f"{iou:.4f}"}')
-    if options.report:
-        print(write_report([config.folder], config.folder / 'report', PredictionOptions()))
     return 0
 
 

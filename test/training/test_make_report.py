@@ -112,6 +112,12 @@ def test_training_ends_with_the_same_report(load_script, make_config, capsys):
     page = config.folder / 'report' / 'index.html'
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert json.loads(page.with_name('report.json').read_text())['notes'] == []
+    (config.folder / 'steps.csv').write_text('a,b\n1,2\n')
+    assert load_script('train').main(['--config', str(source), '--resume', '--report']) == 2
+    told = capsys.readouterr()
+    assert 'over the classes present' in told.out  # it has trained, whatever became of the report
+    assert told.err.startswith('error: ')
+    assert "steps.csv: got columns ['a', 'b']; expected step" in told.err
 
 
 def test_evaluations_get_a_page_that_compares_them(load_script, main, finished, tmp_path, capsys):
