@@ -17,7 +17,7 @@ from offroad_seg_core.metrics.meter import MeterConfig, Tally
 
 SUMMARY = 'summary.json'
 UNFINISHED = '.unfinished'
-_RUN, _PARTS = 'run.json', 'parts'
+_RUN, _PARTS, _ADOPTED = 'run.json', 'parts', 'adopted'
 _TEXT = 'text'
 
 
@@ -56,7 +56,8 @@ class Unfinished:
 
     Raises:
         OutputError: The place holds something else, or the unfinished result depends on
-            something else.
+            something else, or cannot be read.
+        OSError: A file cannot be read or written.
 
     Attributes:
         folder: The folder itself; what is written there becomes part of the result.
@@ -84,6 +85,8 @@ class Unfinished:
                 '--output, or start anew with --restart'
             )
         self.num_done = len(list((self.folder / _PARTS).glob('[0-9]*.npz')))
+        if (self.folder / _ADOPTED).exists():
+            self.forget_parts()  # their numbers are those of what was adopted
 
     def part_folder(self, part: int) -> Path:
         """Return the folder for what a part writes, empty if the part is not complete."""
@@ -118,10 +121,15 @@ class Unfinished:
         """Begin again with the first part; what else lies in the folder stays."""
         shutil.rmtree(self.folder / _PARTS)
         (self.folder / _PARTS).mkdir()
+        (self.folder / _ADOPTED).unlink(missing_ok=True)
         self.num_done = 0
 
     def adopt(self, folder: Path) -> None:
-        """Append the parts of an unfinished folder, and take what else it holds; empties it."""
+        """Append the parts of an unfinished folder, and take what else it holds; empties it.
+
+        They last until this process ends: another one does not know which parts they are.
+        """
+        (self.folder / _ADOPTED).touch()
         for file in sorted((folder / _PARTS).glob('[0-9]*.npz')):
             file.with_suffix('').rename(self.folder / _PARTS / f'{self.num_done:06d}')
             file.rename(self._file(self.num_done))
@@ -145,6 +153,7 @@ class Unfinished:
             self.folder.rename(self._output)
         shutil.rmtree(self._output / _PARTS)
         (self._output / _RUN).unlink()
+        (self._output / _ADOPTED).unlink(missing_ok=True)
         return self._output
 
     def _file(self, part: int) -> Path:
@@ -165,11 +174,20 @@ def load_part(file: Any, config: MeterConfig) -> PartResult:
 
 
 def read_identity(output: str | Path) -> dict[str, Any] | None:
-    """Return what the unfinished result for a place depends on; None if there is none."""
+    """Return what the unfinished result for a place depends on; None if there is none.
+
+    Raises:
+        OutputError: It is damaged.
+        OSError: It is there and cannot be read.
+    """
+    path = _folder_of(Path(output)) / _RUN
     try:
-        return json.loads((_folder_of(Path(output)) / _RUN).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
         return None
+    except ValueError as error:
+        fix = f'remove {path.parent}'
+        raise OutputError(f'{path}: got {error}, expected what a run depends on; {fix}') from error
 
 
 def _folder_of(output: Path) -> Path:

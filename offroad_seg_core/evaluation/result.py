@@ -98,7 +98,7 @@ def write_result(
         'num_labelled': len(labelled),
         'num_with_truth': sum('miou_present' in row for row in rows),
         'problems': problems,
-        'recording': recording_facts(columns) if source['kind'] in _TIMED else {},
+        'recording': _recording(columns, source),
         'means': _means(columns),
         'timings_ms': _timings(columns),
         'frames_per_s': round(speed, 3) or None,
@@ -165,6 +165,16 @@ def _counts(tally: Tally) -> dict[str, Any]:
     return {
         'confusion_matrix': tally.matrix.counts.tolist(),
         'calibration': tally.calibration.counts.tolist(),
+    }
+
+
+def _recording(columns: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of cameras whose frames have times: of several drives, theirs."""
+    kinds = source.get('kinds', {})
+    return {
+        camera: facts
+        for camera, facts in recording_facts(columns).items()
+        if kinds.get(camera.partition('/')[0], source['kind']) in _TIMED
     }
 
 

@@ -39,8 +39,8 @@ class Chunk:
 class Drive:
     """One drive: what it is cut into, and whether the pieces fit together.
 
-    Each part is a chunk, unless only the frames before tell how one is read: a video, which is
-    decoded from its beginning, and a bag that is not whole.
+    Each part is a chunk where a part can be read alone: not of a video, which is decoded from its
+    beginning, nor of a bag that is not whole or whose files were compressed.
 
     Args:
         name: Of the drive.
@@ -56,8 +56,7 @@ class Drive:
     def __init__(self, name: str, source: Source, settings: str) -> None:
         self.name, self.source = name, source
         self._identity = f'{FORMAT_VERSION} {settings} {json.dumps(source.identity())}'
-        in_one = bool(source.notes) or source.description()['kind'] == 'video'
-        step = source.num_parts if in_one else 1
+        step = 1 if source.can_seek else source.num_parts
         self.chunks = [self._chunk(at, at + step) for at in range(0, source.num_parts, step)]
         self._known: dict[Chunk, tuple[set[tuple[str, int]], bool]] = {}
 
@@ -69,8 +68,9 @@ class Drive:
     def add(self, chunk: Chunk, parts: Sequence[PartResult]) -> bool:
         """Take note of a chunk's result; return whether the drive was cut anew because of it.
 
-        Two things in one chunk change how later ones are read: a damaged place ends a file, and
-        a stamp that was there before makes another name. A drive with either becomes one chunk.
+        Two things in one chunk change how later ones are read: a damaged place may end a file,
+        and a stamp that was there before makes another name. A drive with either becomes one
+        chunk.
         """
         rows = [row for part in parts for row in part.rows]
         stamps = {(row['camera'], row['stamp_ns']) for row in rows if row['stamp_ns'] > 0}

@@ -56,7 +56,7 @@ class Fleet:
         self._drives = {drive.name: drive for drive in plan(evaluation)}
         self._attempts: Counter[Chunk] = Counter()
         self._failed: dict[str, str] = {}
-        self._num_frames = 0
+        self._num_frames: Counter[str] = Counter()
 
     def evaluate(self, perform: Perform) -> Path:
         """Do what is left, and return the folder of the result: that of ``evaluate``.
@@ -74,13 +74,13 @@ class Fleet:
         waiting: deque[Task] = deque()
         for drive in self._drives.values():
             self._take_stored(drive, waiting)
-        started, done_before = time.monotonic(), self._num_frames
+        started, done_before = time.monotonic(), self._num_frames.copy()
         if waiting:
             with closing(perform(waiting)) as outcomes:
                 for task, outcome in outcomes:
                     self._take(task, outcome, waiting)
-        speed = (self._num_frames - done_before) / (time.monotonic() - started)
-        return self._put_together(speed)
+        num_frames = (self._num_frames - done_before).total()
+        return self._put_together(num_frames / (time.monotonic() - started))
 
     def _take_stored(self, drive: Drive, waiting: deque[Task]) -> None:
         """Use what is in the store; all else of a drive waits to be done."""
@@ -128,8 +128,9 @@ class Fleet:
     def _add(
         self, drive: Drive, chunk: Chunk, parts: Sequence[PartResult], waiting: deque[Task]
     ) -> None:
-        self._num_frames += sum(len(part.rows) for part in parts)
+        self._num_frames[drive.name] += sum(len(part.rows) for part in parts)
         if drive.add(chunk, parts):
+            self._num_frames[drive.name] = 0  # they come again
             log.info('%s: its parts do not stand alone; it is done in one piece', drive.name)
             self._take_stored(drive, waiting)
         self._tell()
@@ -137,7 +138,7 @@ class Fleet:
     def _tell(self) -> None:
         left = [entry for entry in self._drives.values() if entry.name not in self._failed]
         total = sum(len(entry.chunks) for entry in left)
-        self._on_chunk(sum(entry.num_done for entry in left), total, self._num_frames)
+        self._on_chunk(sum(entry.num_done for entry in left), total, self._num_frames.total())
 
     def _put_together(self, speed: float) -> Path:
         """Make the result of all chunks, in the order of the frames."""

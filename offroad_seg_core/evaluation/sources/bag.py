@@ -39,6 +39,7 @@ class BagFrames:
         types: Topic -> type of the whole bag.
         num_frames: Messages of the cameras.
         num_parts: See ``Source``.
+        can_seek: See ``Source``.
         cameras: Topic -> camera.
         start_ns: Bag time of the first message.
         custom_data: Texts that the recorder stored.
@@ -69,6 +70,9 @@ class BagFrames:
             self._notes = list(bag.notes)
             self.types = {entry.topic: entry.msgtype for entry in bag.connections}
         self.num_parts = -(-self.num_frames // FRAMES_A_PART)
+        # Damage may hide what is behind it; a file that was compressed is decompressed as a whole.
+        is_packed = any(name.endswith('.zstd') for name, *_ in file_identity(self.path))
+        self.can_seek = not (self._notes or is_packed)
 
     @property
     def notes(self) -> list[str]:

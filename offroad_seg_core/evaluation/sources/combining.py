@@ -28,6 +28,7 @@ class LabelledFrames:
     def __init__(self, source: Source, labels: Mapping[str, LabelSource]) -> None:
         self._source, self._labels = source, labels
         self.num_frames, self.num_parts = source.num_frames, source.num_parts
+        self.can_seek = source.can_seek
 
     @property
     def notes(self) -> Sequence[str]:
@@ -71,6 +72,7 @@ class SeveralSources:
         self.sources, self.left_out = sources, list(notes)
         self.num_frames = sum(source.num_frames for source in sources.values())
         self.num_parts = sum(source.num_parts for source in sources.values())
+        self.can_seek = all(source.can_seek for source in sources.values())
 
     @property
     def notes(self) -> list[str]:
@@ -122,6 +124,7 @@ class SeveralSources:
                 for name, entry in described.items()
                 for camera, facts in entry['cameras'].items()
             },
+            'kinds': {name: entry['kind'] for name, entry in described.items()},
             'left_out': list(self.left_out),
         }
 
@@ -137,7 +140,7 @@ class PartsOf:
 
     def __init__(self, source: Source, first: int, end: int) -> None:
         self._source, self._first, self._end = source, first, end
-        self.num_parts = end - first
+        self.num_parts, self.can_seek = end - first, source.can_seek
         self.num_frames = source.num_frames * self.num_parts // max(1, source.num_parts)
 
     @property

@@ -28,6 +28,7 @@ class DatasetFrames:
     """
 
     notes: tuple[str, ...] = ()
+    can_seek = True
 
     def __init__(self, frames: FrameSet, name: str) -> None:
         self._frames, self._name = frames, name

@@ -75,10 +75,12 @@ class Source(Protocol):
     Attributes:
         num_frames: How many to expect; 0 if that is not known.
         num_parts: Parts, each of about FRAMES_A_PART frames.
+        can_seek: Whether each part can be read without what is before it, at no greater cost.
     """
 
     num_frames: int
     num_parts: int
+    can_seek: bool
 
     @property
     def notes(self) -> Sequence[str]:

@@ -66,6 +66,7 @@ class PictureFrames:
     """
 
     notes: tuple[str, ...] = ()
+    can_seek = True
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)

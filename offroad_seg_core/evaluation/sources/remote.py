@@ -30,6 +30,7 @@ class RemoteDrive:
 
     num_frames = 0
     num_parts = 1
+    can_seek = False
 
     def __init__(self, url: str, open_drive: Callable[[Path], Source], options: Any) -> None:
         from offroad_seg_core.fleet.storage import filesystem  # needs fsspec

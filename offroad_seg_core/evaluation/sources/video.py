@@ -32,6 +32,8 @@ class VideoFrames:
         SourceError: It is no video.
     """
 
+    can_seek = False
+
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self.notes: list[str] = []

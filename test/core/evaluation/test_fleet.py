@@ -9,6 +9,7 @@ import cv2
 import pytest
 
 from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
+from offroad_seg_core.evaluation.outputs.labels import LabelFiles
 
 pytest.importorskip('fsspec', reason='fleets need requirements/fleet.txt')
 
@@ -52,6 +53,28 @@ def test_chunks_in_any_order_make_the_result_of_one_go(drives, fleets, predictor
         path.name for path in serial.iterdir()
     )
     assert not (tmp_path / 'fleet.unfinished').exists()
+
+
+def test_after_a_crash_at_the_end_it_goes_on_without_a_fleet(
+    drives, fleets, predictor, week, tmp_path, monkeypatch
+):
+    def fail(chunk):
+        if chunk.drive == 'monday':
+            raise ValueError('it is no bag')
+
+    def full_disk(sink, folder, parts):
+        raise OSError('no space left')
+
+    def evaluation(output='fleet'):
+        return fleets.evaluation_of(opened(drives, fleets, week), predictor, tmp_path / output)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelFiles, 'finish', full_disk)
+        with pytest.raises(OSError, match='no space left'):
+            fleets.result(evaluation(), fail=fail)
+    # Without the fleet no drive fails; its parts are not those of the other.
+    folder = fleets.in_one_go(evaluation())
+    assert fleets.said(drives, folder) == fleets.said(drives, fleets.in_one_go(evaluation('one')))
 
 
 def test_progress_ends_at_all_though_the_last_drive_fails(

@@ -62,7 +62,7 @@ def on_cluster(fleets, cluster, evaluation, on_chunk):
 class Lost:
     """A drive that is found to be no bag where it is read."""
 
-    num_frames, num_parts, notes = 0, 1, ()
+    num_frames, num_parts, can_seek, notes = 0, 1, True, ()
 
     def __init__(self, drive):
         self._drive = drive

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from offroad_seg_core.bags.library import zstd
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.inputs import open_frames
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
@@ -135,3 +136,24 @@ def test_a_folder_of_pictures_is_cut_too(drives, fleets, predictor, tmp_path):
     folder = fleets.result(evaluation, done=done)
     assert len(done) == 2
     assert fleets.said(drives, folder) == fleets.said(drives, serial)
+
+
+def test_a_bag_whose_files_are_compressed_is_one_chunk(drives, fleets, predictor, tmp_path):
+    place = drives.write_drive(tmp_path / 'drive', ('front',), 40, TINY)
+    (file,) = place.glob('*.mcap')
+    packed = tmp_path / 'drive.mcap.zstd'
+    packed.write_bytes(zstd.compress(file.read_bytes()))
+    for path, chunks in ((place, [(0, 1), (1, 2), (2, 3)]), (packed, [(0, 3)])):
+        for source in (open_frames(path), SeveralSources({'a': open_frames(path)})):
+            evaluation = fleets.evaluation_of(source, predictor, tmp_path / 'fleet')
+            (drive,) = plan(evaluation)
+            assert [(chunk.first, chunk.end) for chunk in drive.chunks] == chunks
+
+
+def test_frames_that_are_done_twice_count_once(drives, fleets, predictor, tmp_path):
+    place = drives.write_drive(tmp_path / 'drive', ('front',), 40, (192, 288), with_truth=False)
+    lost, told = drives.damage_chunk(place, 2), []
+    source = fleets.drive(place, drives.TAXONOMY)
+    evaluation = fleets.evaluation_of(source, predictor, tmp_path / 'fleet')
+    fleets.result(evaluation, on_chunk=lambda *counts: told.append(counts))
+    assert told[-1] == (1, 1, 40 - lost)

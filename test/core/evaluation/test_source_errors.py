@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.inputs import drive_name, drive_names, open_frames
-from offroad_seg_core.evaluation.parts import OutputError
+from offroad_seg_core.evaluation.parts import OutputError, Unfinished
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
 from offroad_seg_core.evaluation.result import ResultError, check_place
 from offroad_seg_core.evaluation.sources.bag import BagFrames
@@ -105,6 +106,32 @@ def test_without_any_drive_the_reasons_are_told(drives, predictor, tmp_path):
     for _ in range(2):  # nothing is taken for done
         with pytest.raises(SourceError, match='a: not evaluated: the network is down; b: not'):
             evaluate(Evaluation(source, predictor, tmp_path / 'r'), lambda count: None)
+
+
+def test_recordings_among_other_kinds_of_drives_keep_their_facts(drives, predictor, tmp_path):
+    drive = drives.write_drive(tmp_path / 'drive', ('front',), 4, (32, 48))
+    (tmp_path / 'pictures').mkdir()
+    pixels = drives.TAXONOMY.palette_bgr[drives.scene((32, 48))[0]]
+    cv2.imwrite(str(tmp_path / 'pictures' / '0.png'), pixels)
+    source = SeveralSources({'a': open_frames(drive), 'b': open_frames(tmp_path / 'pictures')})
+    folder = evaluate(Evaluation(source, predictor, tmp_path / 'r'), lambda count: None)
+    told = drives.summary(folder)
+    assert list(told['recording']) == ['a/front']
+    assert told['recording']['a/front']['period_ms'] == 100.0
+
+
+@pytest.mark.parametrize('content', ['{', None])
+def test_an_unfinished_result_that_cannot_be_read_is_not_removed(tmp_path, content):
+    run = tmp_path / 'r.unfinished' / 'run.json'
+    run.parent.mkdir()
+    (run.parent / 'precious').touch()
+    if content:
+        run.write_text(content)
+    else:
+        run.mkdir()  # no user, root neither, can read that as a file
+    with pytest.raises((OutputError, OSError), match=r'run\.json'):
+        Unfinished(tmp_path / 'r', {}, restart=False)
+    assert (run.parent / 'precious').exists()
 
 
 def test_every_drive_has_a_name_of_its_own(tmp_path):
