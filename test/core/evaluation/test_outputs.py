@@ -55,5 +55,7 @@ def test_without_labels_the_reason_is_told(drives, tmp_path):
     costs = drives.TAXONOMY.cost_table()
     silent = RecordedPredictor(drives.TAXONOMY, costs, {'model': 'live'})
     sinks = (LabelBag(np.asarray(costs), '{}'),)
-    with pytest.raises(ResultError, match=r'no frame with labels of 2, .* no labels were recorded'):
+    with pytest.raises(
+        ResultError, match=r'no frame with labels of 2, .* no labels were recorded'
+    ):
         drives.run(path, silent, tmp_path / 'r', sinks=sinks)
