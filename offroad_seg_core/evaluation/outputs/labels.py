@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 
 from offroad_seg_core.evaluation.outputs.sink import Labelled, frame_path
+from offroad_seg_core.files import sync
 
 FOLDER = 'labels'
 # Regions of one id: runs compress nearly as well as a search for patterns, in a third of the time.
@@ -24,20 +25,25 @@ class LabelFiles:
         """Start a part, see Sink."""
         del part
         self._folder = folder / FOLDER
+        self._written: list[Path] = []
 
-    def prepare(self, labelled: Labelled) -> None:
+    def prepare(self, labelled: Labelled) -> Path:
         """Write the file, see Sink."""
         frame = labelled.frame
         path = frame_path(self._folder, frame.camera, frame.name, '.png')
         path.parent.mkdir(parents=True, exist_ok=True)
         _, data = cv2.imencode('.png', labelled.prediction.label_map, _PNG)
         path.write_bytes(data.tobytes())
+        return path
 
-    def add(self, labelled: Labelled, prepared: None) -> None:
-        """Do nothing: files need no order."""
+    def add(self, labelled: Labelled, prepared: Path) -> None:
+        """Remember the file, see Sink."""
+        self._written.append(prepared)
 
     def commit(self) -> None:
-        """Do nothing: files are complete one by one."""
+        """Let the files be on the disk before the part counts as done."""
+        for path in self._written:
+            sync(path)
 
     def close(self) -> None:
         """Do nothing, see Sink."""

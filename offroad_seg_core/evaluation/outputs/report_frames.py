@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from offroad_seg_core.evaluation.outputs.sink import Labelled, frame_path
+from offroad_seg_core.files import sync
 
 FOLDER = 'report/frames'
 CALL = 'showFrame'
@@ -43,22 +44,28 @@ class ReportFrames:
         """Start a part, see Sink."""
         del part
         self._folder = folder / FOLDER
+        self._written: list[Path] = []
 
-    def prepare(self, labelled: Labelled) -> None:
+    def prepare(self, labelled: Labelled) -> Path | None:
         """Write the file, see Sink."""
         if labelled.place % self._every:
-            return
+            return None
         frame = labelled.frame
         path = frame_path(self._folder, frame.camera, frame.name, '.js')
         path.parent.mkdir(parents=True, exist_ok=True)
         name = str(path.relative_to(self._folder).with_suffix(''))
         path.write_text(f'{CALL}({json.dumps(name)}, {_payload(labelled)});\n', encoding='utf-8')
+        return path
 
-    def add(self, labelled: Labelled, prepared: None) -> None:
-        """Do nothing: files need no order."""
+    def add(self, labelled: Labelled, prepared: Path | None) -> None:
+        """Remember the file, see Sink."""
+        if prepared is not None:
+            self._written.append(prepared)
 
     def commit(self) -> None:
-        """Do nothing: files are complete one by one."""
+        """Let the files be on the disk before the part counts as done."""
+        for path in self._written:
+            sync(path)
 
     def close(self) -> None:
         """Do nothing, see Sink."""

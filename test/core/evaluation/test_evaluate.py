@@ -16,11 +16,12 @@ from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.library import QosDurability
 from offroad_seg_core.bags.pictures import deserialize
 from offroad_seg_core.bags.reading import open_bag
+from offroad_seg_core.evaluation.outputs import labels, report_frames
 from offroad_seg_core.evaluation.outputs.label_bag import LABEL_NAMES, LabelBag
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
 from offroad_seg_core.evaluation.outputs.overlay_video import OverlayVideo
 from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
-from offroad_seg_core.evaluation.parts import OutputError
+from offroad_seg_core.evaluation.parts import OutputError, Unfinished
 from offroad_seg_core.legend import legend_entries
 
 MANY = 45
@@ -225,7 +226,7 @@ class FullDisk(LabelFiles):
     def prepare(self, labelled):
         if self.is_full and labelled.frame.stamp_ns > 1_700_000_002_500_000_000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'x.png')
-        super().prepare(labelled)
+        return super().prepare(labelled)
 
 
 def test_a_full_disk_loses_nothing_that_was_complete(drives, predictor, long_drive, tmp_path):
@@ -235,6 +236,25 @@ def test_a_full_disk_loses_nothing_that_was_complete(drives, predictor, long_dri
     sink.is_full, resumed = False, []
     drives.run(long_drive, predictor, tmp_path / 'result', resumed.append, sinks=(sink,))
     assert resumed[0] == 15
+
+
+def test_a_part_counts_as_done_when_its_files_are_on_the_disk(
+    drives, predictor, long_drive, tmp_path, monkeypatch
+):
+    synced, saved, save = set(), [], Unfinished.save
+    for module in (labels, report_frames):
+        monkeypatch.setattr(module, 'sync', lambda path: synced.add(path.name))
+
+    def check(unfinished, part, result):
+        names = {row['name'] for row in result.rows}
+        assert {f'{name}{ending}' for name in names for ending in ('.png', '.js')} <= synced
+        saved.append(len(names))
+        save(unfinished, part, result)
+
+    monkeypatch.setattr(Unfinished, 'save', check)
+    given = {'sinks': (LabelFiles(), ReportFrames())}
+    drives.run(long_drive, predictor, tmp_path / 'result', **given)
+    assert sum(saved) == MANY
 
 
 def test_an_unfinished_result_of_something_else_is_refused(
