@@ -177,7 +177,8 @@ class NodeParams:
     )
     input_timeout_s: float = _param(
         2.0,
-        'No frame, or none that comes to its end, for so long: diagnostics WARN; five times that: ERROR.',
+        'No frame, or none that comes to its end, for so long: diagnostics WARN; five times '
+        'that: ERROR.',
         low=0.01,
         high=3600.0,
     )
