@@ -1,11 +1,14 @@
 """Write a checkpoint as a model bundle.
 
     python training/export.py --checkpoint runs/demo_desert/best.ckpt --output models/demo_desert
-        [--fuse [--data config/data/falcon.yaml]]
+        [--fuse] [--data config/data/falcon.yaml] [--frames 0]
 
 The ONNX file is compared with PyTorch first; nothing is written where they differ. With --fuse the
 graph also gives labels, as coarse as costs at most 0.3 points of mIoU and 1 point of boundary F1
 on the validation frames.
+
+The bundle takes two validation pictures along that `check_engine` compares engines on. Their
+dataset's licence holds for them: `--frames 0` leaves them out.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from offroad_seg_core.evaluation.label_stride import LabelStrideLimits, choose_l
 from offroad_seg_core.inference.export_head import fuse_bundle
 from offroad_seg_core.quantization.accuracy import validation_frames
 from offroad_seg_core.training.bundle_export import export_checkpoint
+from offroad_seg_core.training.bundle_frames import frames_to_check
 from offroad_seg_core.training.checkpoint import load_checkpoint
 from offroad_seg_core.training.weights_license import check_license
 
@@ -42,17 +46,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, required=True, help='folder of the bundle')
     parser.add_argument('--input-size', help='HxW on the robot, e.g. 384x672; default: as trained')
     parser.add_argument('--fuse', action='store_true', help='labels and confidence in the graph')
-    parser.add_argument('--data', type=Path, help='of --fuse; default: as trained')
+    parser.add_argument('--data', type=Path, help='labelled frames; default: as trained')
     parser.add_argument('--max-frames', type=int, default=200, help='of --fuse; 0 for all')
+    parser.add_argument(
+        '--frames', type=int, default=2, metavar='N', help='pictures to take along'
+    )
     parser.add_argument('--license', help='of the weights (SPDX); default: Apache-2.0')
     options = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
         check_license(checkpoint, options.license)
         size = parse_size(options.input_size)
-        bundle = export_checkpoint(checkpoint, options.output, options.license, size)
+        data = load_dataset(options.data) if options.data else None
+        along = frames_to_check(checkpoint, data, options.frames)
+        bundle = export_checkpoint(checkpoint, options.output, options.license, size, along)
         if options.fuse:
-            data = load_dataset(options.data) if options.data else None
             frames = validation_frames(data, bundle, options.max_frames)
             stride, report = choose_label_stride(bundle, frames, LabelStrideLimits())
             bundle = fuse_bundle(bundle, options.output, stride, report)
@@ -60,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    size_mb = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
+    size_mb = sum(path.stat().st_size for path in bundle.path.rglob('*') if path.is_file()) / 1e6
     parity = bundle.manifest.provenance['export']['parity']
     print(
         f'{bundle.path}: {size_mb:.1f} MB; against PyTorch: largest relative error '

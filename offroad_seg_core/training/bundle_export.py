@@ -11,9 +11,11 @@ from torch import nn
 
 from offroad_seg_core import provenance
 from offroad_seg_core.config import dump_config
+from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.inference.bundle import Bundle, write_bundle
 from offroad_seg_core.inference.export import Parity, export_onnx
 from offroad_seg_core.models import create_model
+from offroad_seg_core.training.bundle_frames import write_pictures
 from offroad_seg_core.training.checkpoint import Checkpoint
 from offroad_seg_core.training.weights_license import OWN_LICENSE, inherited_licenses
 
@@ -25,6 +27,7 @@ def export_checkpoint(
     output: str | Path,
     license_name: str | None = None,
     input_size: tuple[int, int] | None = None,
+    frames: FrameSet | None = None,
 ) -> Bundle:
     """Write the averaged model of a checkpoint as a bundle.
 
@@ -35,24 +38,18 @@ def export_checkpoint(
             None: this package's, or those of what the run started from.
         input_size: (height, width) that the robot fits frames into; None: the training's. Smaller
             is faster and less accurate; the metrics in the manifest stay those of the training.
+        frames: Whose pictures the bundle takes along, see bundle_frames.py.
 
     Raises:
+        DatasetError: A picture cannot be read.
         ExportError: The exported file does not compute what the model does.
         BundleError: The folder is something else.
     """
-    settings = checkpoint.config.model
-    kwargs = {'num_classes': checkpoint.taxonomy.num_classes, **settings.options}
-    if getattr(checkpoint.build(), 'auxiliary_head', None) is not None:  # for training alone
-        kwargs['auxiliary'] = False
-        if 'channels' in kwargs:
-            plan = kwargs['channels'].items()
-            kwargs['channels'] = {k: v for k, v in plan if not k.startswith('auxiliary_head.')}
-    architecture = {'name': settings.name, 'kwargs': kwargs}
-    model = create_model(settings.name, **kwargs)
-    model.load_state_dict({name: checkpoint.weights[name] for name in model.state_dict()})
+    model, architecture = _model(checkpoint)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / MODEL_FILE
-        parity = export_onnx(model.eval(), file)
+        files = {} if frames is None else write_pictures(frames, Path(folder))
+        file = files[MODEL_FILE] = Path(folder) / MODEL_FILE
+        parity = export_onnx(model, file)
         manifest = {
             'name': Path(output).name,
             'taxonomy': checkpoint.taxonomy.to_dict(),
@@ -65,12 +62,26 @@ def export_checkpoint(
             },
             'architecture': architecture,
             'metrics': {
-                'measured_at_input_size': list(settings.input_size),
+                'measured_at_input_size': list(checkpoint.config.model.input_size),
                 **checkpoint.info['scores'],
             },
-            'provenance': _provenance(checkpoint, parity, license_name),
+            'provenance': _provenance(checkpoint, parity, license_name, frames),
         }
-        return write_bundle(output, manifest, {MODEL_FILE: file})
+        return write_bundle(output, manifest, files)
+
+
+def _model(checkpoint: Checkpoint) -> tuple[nn.Module, dict[str, Any]]:
+    """Return what runs on the robot, in eval mode, and its `architecture` in the manifest."""
+    settings = checkpoint.config.model
+    kwargs = {'num_classes': checkpoint.taxonomy.num_classes, **settings.options}
+    if getattr(checkpoint.build(), 'auxiliary_head', None) is not None:  # for training alone
+        kwargs['auxiliary'] = False
+        if 'channels' in kwargs:
+            plan = kwargs['channels'].items()
+            kwargs['channels'] = {k: v for k, v in plan if not k.startswith('auxiliary_head.')}
+    model = create_model(settings.name, **kwargs)
+    model.load_state_dict({name: checkpoint.weights[name] for name in model.state_dict()})
+    return model.eval(), {'name': settings.name, 'kwargs': kwargs}
 
 
 def _input_spec(
@@ -88,9 +99,9 @@ def _input_spec(
 
 
 def _provenance(
-    checkpoint: Checkpoint, parity: Parity, license_name: str | None
+    checkpoint: Checkpoint, parity: Parity, license_name: str | None, frames: FrameSet | None
 ) -> dict[str, Any]:
-    report = asdict(parity)
+    report, files = asdict(parity), () if frames is None else frames.files
     return {
         'license': license_name or ' AND '.join(inherited_licenses(checkpoint)) or OWN_LICENSE,
         'training': {
@@ -104,4 +115,5 @@ def _provenance(
             'weights': 'averaged; stored as float16 where large, computed in float32',
             'parity': {**report, 'sizes': [list(size) for size in report['sizes']]},
         },
+        'frames': [f'{file.environment}/{file.image.name}' for file in files],
     }

@@ -5,11 +5,13 @@ from pathlib import Path
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
 from offroad_seg_core.evaluation import engine_check
 from offroad_seg_core.inference import engines
+from offroad_seg_core.inference.bundle import Bundle, write_bundle
 from offroad_seg_core.inference.engines import EngineOutput
 from offroad_seg_ros import check_engine
 
@@ -37,6 +39,27 @@ def test_as_a_process_without_ros(palette_bundle, tmp_path):
     assert reference['label_agreement'] == 1.0
     assert 'label_agreement' in done.stdout
     assert report['auto'] in done.stdout
+
+
+def test_it_checks_on_the_frames_of_the_bundle(palette_bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('offroad_seg_core.inference.engines.selection.BUDGET_S', 0.0)
+    bundle = Bundle.load(palette_bundle)
+    manifest = bundle.manifest.model_dump(mode='json', exclude={'files'})
+    picture = np.full((48, 64, 3), bundle.taxonomy.palette_bgr[9], np.uint8)
+    cv2.imwrite(str(tmp_path / 'sky.png'), picture)
+    files = {'model.onnx': bundle.model_file('fp32'), 'frames/00.png': tmp_path / 'sky.png'}
+    write_bundle(tmp_path / 'bundle', manifest, files)
+    status = check_engine.main(
+        [
+            *('--bundle', str(tmp_path / 'bundle'), '--engine', 'onnxruntime', '--runs', '1'),
+            *('--engine-cache', str(tmp_path), '--json', str(tmp_path / 'report.json')),
+        ]
+    )
+    assert status == 0
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert (report['num_frames'], report['frames_from']) == (1, 'the bundle')
+    assert all(set(entry['iou_drop']) == {'Sky'} for entry in report['engines'])
+    assert 'the bundle' in capsys.readouterr().out
 
 
 def test_a_disagreement_is_the_exit_status(palette_bundle, tmp_path, monkeypatch, capsys):

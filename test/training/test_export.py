@@ -1,8 +1,10 @@
+import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
 
+from offroad_seg_core.evaluation.engine_check import check_frames
 from offroad_seg_core.inference import export as export_module
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.export import (
@@ -143,12 +145,14 @@ class TestRefusals:
 
 
 @pytest.mark.slow
-def test_checkpoint_to_bundle(finished, tmp_path, load_script, capsys):
+@pytest.mark.timeout(600)
+def test_checkpoint_to_bundle(finished, frames_root, tmp_path, load_script, capsys):
     config, _ = finished
     checkpoint = config.folder / 'best.ckpt'
     output = tmp_path / 'models' / 'tiny'
     script = load_script('export')
-    arguments = ['--checkpoint', str(checkpoint), '--output', str(output), '--fuse']
+    arguments = ['--checkpoint', str(checkpoint), '--output', str(output)]
+    arguments += ['--fuse', '--frames', '1']
     assert script.main(arguments) == 0
     told = capsys.readouterr().out
     assert 'same label on 100.0000% of pixels' in told
@@ -180,6 +184,13 @@ def test_checkpoint_to_bundle(finished, tmp_path, load_script, capsys):
     images = torch.randn(1, 3, 64, 128)
     with torch.inference_mode():
         torch.testing.assert_close(model.eval()(images), averaged(images), atol=5e-3, rtol=5e-3)
+
+    pictures = frames_root / 'validation' / 'images'
+    assert manifest.provenance['frames'] == ['validation/f0.png']
+    (frame,), origin = check_frames(bundle)
+    assert origin == 'the bundle'
+    expected = cv2.imread(str(pictures / 'f0.png'))
+    assert np.abs(frame.astype(int) - expected).mean() < 8  # what JPEG costs
 
 
 def test_export_script_names_what_is_wrong(tmp_path, load_script, capsys):
