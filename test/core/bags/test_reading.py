@@ -235,6 +235,19 @@ def test_a_damaged_lz4_chunk_is_no_crash(tmp_path):
     assert 'damaged after 0.0 s' in note
 
 
+def test_a_damaged_database_is_read_up_to_there(tmp_path):
+    file = single_file(write(tmp_path / 'drive', SQLITE))
+    data = bytearray(file.read_bytes())
+    page_bytes = int.from_bytes(data[16:18], 'big')
+    inside = data.index(text(10)[20_000:20_050].encode())
+    page = inside // page_bytes * page_bytes
+    data[page : page + 4] = b'\xff\xff\xff\xf0'  # where the rest of that message is
+    file.write_bytes(data)
+    found, (note,) = read(file)
+    assert found == expected(10)
+    assert 'damaged after 0.0 s, a part was not read' in note
+
+
 def test_a_bag_that_is_being_recorded(tmp_path):
     path = write(tmp_path / 'drive', SQLITE, count=6)
     (path / 'metadata.yaml').unlink()
