@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -20,6 +21,7 @@ from offroad_seg_core.quantization.quantize import (
     quantize_bundle,
 )
 from offroad_seg_core.quantization.sensitivity import divergence, sensitivity
+from offroad_seg_core.training.bundle_frames import write_pictures
 
 ONE_ENGINE = QuantizeOptions(engines=('onnxruntime',), num_threads=1)
 
@@ -109,14 +111,15 @@ def test_a_fused_bundle_stays_fused(student, calibration, frames, tmp_path):
 
 def test_test_frames_go_along(student, calibration, frames, tmp_path):
     manifest = student.manifest.model_dump(mode='json', exclude={'files'})
-    files = {'model.onnx': student.model_file('fp32'), 'frames/00.png': frames.files[0].image}
+    pictures = write_pictures(frames.subset([0]), tmp_path)
+    files = {'model.onnx': student.model_file('fp32'), **pictures}
     source = write_bundle(tmp_path / 'source', manifest, files)
     fused = fuse_bundle(source, tmp_path / 'fused', 2, {})
-    assert fused.frames.keys() == {'frames/00.png'}
+    assert fused.frames.keys() == {'frames/00.jpg'}
     options = replace(ONE_ENGINE, keeps_source=False)
     bundle = quantize_bundle(fused, tmp_path / 'int8', calibration, frames, options)
     (image,), origin = check_frames(bundle)
-    np.testing.assert_array_equal(image[..., ::-1], frames.read(0)[0])
+    np.testing.assert_array_equal(image, cv2.imread(str(pictures['frames/00.jpg'])))
     assert origin == 'the bundle'
 
 
