@@ -48,9 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--fuse', action='store_true', help='labels and confidence in the graph')
     parser.add_argument('--data', type=Path, help='labelled frames; default: as trained')
     parser.add_argument('--max-frames', type=int, default=200, help='of --fuse; 0 for all')
-    parser.add_argument(
-        '--frames', type=int, default=2, metavar='N', help='pictures to take along'
-    )
+    parser.add_argument('--frames', type=int, default=2, help='pictures that go along; 0 for none')
     parser.add_argument('--license', help='of the weights (SPDX); default: Apache-2.0')
     options = parser.parse_args(arguments)
     try:
