@@ -92,7 +92,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
     keep_freed_memory()
     _seed_everything(config.seed)
     labelled, validation = _frames(config, taxonomy)
-    lesson = _lesson(config, taxonomy, labelled, trainer)
+    lesson = _lesson(config, taxonomy, labelled, validation, trainer)
     frames = lesson.frames
     num_cached = frames.cache(config.loader.cache_gb)
     log.info('%d training frames, %d of them in memory', len(frames), num_cached)
@@ -179,14 +179,18 @@ def _frames(config: TrainConfig, taxonomy: Taxonomy) -> tuple[FrameSet, FrameSet
 
 
 def _lesson(
-    config: TrainConfig, taxonomy: Taxonomy, frames: FrameSet, trainer: lightning.Trainer
+    config: TrainConfig,
+    taxonomy: Taxonomy,
+    frames: FrameSet,
+    validation: FrameSet,
+    trainer: lightning.Trainer,
 ) -> Lesson:
     """Return the frames with what teachers say of them, where there are any."""
     if config.distillation is None:
         return Lesson(frames)
     spec = config.model.input_spec(stride=1)
     part = (trainer.global_rank, trainer.world_size)
-    return prepare_lesson(config.distillation, taxonomy, spec, frames, part)
+    return prepare_lesson(config.distillation, taxonomy, spec, frames, part, validation)
 
 
 def _seed_everything(seed: int) -> None:
