@@ -25,6 +25,7 @@ import yaml
 
 from offroad_seg_core.files import sha256_of, sync
 from offroad_seg_core.inference.manifest import (
+    FRAMES_FOLDER,
     MANIFEST_NAME,
     MODEL_CARD_NAME,
     READABLE_VERSIONS,
@@ -32,9 +33,6 @@ from offroad_seg_core.inference.manifest import (
 )
 from offroad_seg_core.inference.model_card import model_card
 from offroad_seg_core.taxonomy import Taxonomy
-
-FRAMES_FOLDER = 'frames'
-"""Files under it are pictures to check engines on."""
 
 
 class BundleError(ValueError):

@@ -11,6 +11,8 @@ BUNDLE_FORMAT_VERSION: Literal[2] = 2
 READABLE_VERSIONS = (1, BUNDLE_FORMAT_VERSION)
 """1 knows no fused graphs; everything in it means the same here."""
 MANIFEST_NAME, MODEL_CARD_NAME = 'manifest.yaml', 'README.md'
+FRAMES_FOLDER = 'frames'
+"""Files under it are pictures to check engines on."""
 
 Precision = Literal['fp32', 'fp16', 'bf16', 'int8']
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from offroad_seg_core.inference.manifest import Manifest
+from offroad_seg_core.inference.manifest import FRAMES_FOLDER, Manifest
 from offroad_seg_core.taxonomy import Taxonomy
 
 
@@ -48,6 +48,9 @@ def _summary(manifest: Manifest, taxonomy: Taxonomy) -> Iterator[str]:
     yield f'It sees {height}x{width} pixels and gives {gives}.'
     if 'license' in manifest.provenance:
         yield f'Licence of the weights: {manifest.provenance["license"]}.'
+    pictures = [name for name in manifest.files if name.startswith(f'{FRAMES_FOLDER}/')]
+    if pictures:
+        yield f'It holds {len(pictures)} pictures of its validation data, under their licence.'
     yield ''
     yield 'It knows places like those it was trained on (below); elsewhere measure it first.'
     yield ''

@@ -15,7 +15,7 @@ from offroad_seg_core.datasets import DatasetConfig
 from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.datasets.masks import DatasetError, read_image
 from offroad_seg_core.datasets.mixed import MixedConfig
-from offroad_seg_core.inference.bundle import FRAMES_FOLDER
+from offroad_seg_core.inference.manifest import FRAMES_FOLDER
 from offroad_seg_core.training.checkpoint import Checkpoint
 from offroad_seg_core.world.identity import StaleDatasetError
 

@@ -10,11 +10,11 @@ from offroad_seg_core.inference.bundle import Bundle, BundleError, write_bundle
 def rewrite(palette_bundle, tmp_path):
     """Return a function that writes the palette bundle with other sections; gives its card."""
 
-    def write(**sections):
+    def write(pictures=(), **sections):
         old = Bundle.load(palette_bundle)
         manifest = old.manifest.model_dump(mode='json', exclude={'files', 'format_version'})
         names = [entry['file'] for entry in {**manifest, **sections}['models']]
-        files = dict.fromkeys(names, palette_bundle / 'model.onnx')
+        files = dict.fromkeys([*names, *pictures], palette_bundle / 'model.onnx')
         bundle = write_bundle(tmp_path / 'bundle', {**manifest, **sections}, files)
         return (bundle.path / 'README.md').read_text()
 
@@ -81,6 +81,12 @@ def test_every_figure_of_the_manifest(rewrite):
     shown = yaml.safe_load(card.split('## Training')[1].split('```')[1])
     assert shown == {'dataset': {'kind': 'world'}, 'teachers': [{'path': 'runs/a'}]}
     assert 'Apache-2.0' in card
+
+
+def test_pictures_are_told(rewrite):
+    card = rewrite(pictures=['frames/00.jpg', 'frames/01.jpg'])
+    assert 'It holds 2 pictures of its validation data' in card
+    assert 'pictures' not in rewrite()
 
 
 def test_no_file_may_take_its_name(palette_bundle, tmp_path):
