@@ -243,11 +243,13 @@ def _matrices(
     matrices = {}
     for name, entry in sorted(result.get('environments', {}).items()):
         rows: Any = entry.get('confusion_matrix') if isinstance(entry, dict) else None
-        is_table = isinstance(rows, list) and len(rows) == count > 0
-        if not is_table or not all(isinstance(r, list) and len(r) == count + 1 for r in rows):
+        if not isinstance(rows, list) or not len(rows) == count > 0:
             expected = f'{count} rows of {count + 1} counts, one row for each class'
             raise RunError(f'{path}: confusion_matrix of {name}: expected {expected}')
-        matrices[name] = ConfusionMatrix.from_counts(rows, path)
+        try:
+            matrices[name] = ConfusionMatrix.from_counts(rows, path)
+        except ValueError as error:
+            raise RunError(f'confusion_matrix of {name}: {error}') from error
     return matrices
 
 

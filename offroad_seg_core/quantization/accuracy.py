@@ -22,7 +22,7 @@ from offroad_seg_core.taxonomy import LETHAL_COST, Taxonomy
 
 @dataclass(frozen=True, config=STRICT)
 class AccuracyLimits:
-    """What is refused. All are shares of 1: 0.01 is one point; above 0.5 is refused.
+    """What is refused. All are shares of 1: 0.01 is one point; 1 would be no limit.
 
     Attributes:
         max_miou_drop: Loss of mean IoU over the classes that occur in the truth.
@@ -30,8 +30,8 @@ class AccuracyLimits:
             traversability cost.
     """
 
-    max_miou_drop: float = Field(default=0.01, ge=0, le=0.5)
-    max_dangerous_drop: float = Field(default=0.03, ge=0, le=0.5)
+    max_miou_drop: float = Field(default=0.01, ge=0, lt=1)
+    max_dangerous_drop: float = Field(default=0.03, ge=0, lt=1)
 
 
 @record(frozen=True)

@@ -80,5 +80,5 @@ def test_nothing_in_the_truth_cannot_pass():
 
 @pytest.mark.parametrize('name', ['max_miou_drop', 'max_dangerous_drop'])
 def test_points_are_not_taken_for_shares(name):
-    with pytest.raises(ConfigError, match=rf'{name}.*less than or equal to 0.5'):
+    with pytest.raises(ConfigError, match=rf'{name}.*less than 1'):
         load_config(AccuracyLimits, {name: 1})
