@@ -120,5 +120,5 @@ def test_counts_that_cannot_be(write_run, rows):
     folder = write_run()
     content = json.loads((folder / 'result.json').read_text())
     content['environments']['here']['confusion_matrix'] = rows
-    with pytest.raises(RunError, match='confusion_matrix of here: .*expected'):
+    with pytest.raises(RunError, match=r'confusion_matrix of here: .*expected'):
         read_run(broken(folder, 'result.json', json.dumps(content)))
