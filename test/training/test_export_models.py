@@ -17,6 +17,7 @@ from offroad_seg_core.training.config import ModelConfig
 SIZE = (64, 128)
 
 
+@pytest.mark.timeout(900)  # tracing an attention network is slow beside other tests on few cores
 @pytest.mark.parametrize(
     ('name', 'options', 'resize', 'weights', 'license_name'),
     [
