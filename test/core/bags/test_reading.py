@@ -162,20 +162,25 @@ def test_any_cut_of_an_mcap_file_gives_a_beginning(tmp_path_factory, share, mode
     assert found in ([], expected(9, length=300))
 
 
-def test_mcap_messages_outside_of_chunks_are_read_too(tmp_path):
+def write_mcap(file, length, **options):
+    """Write four texts with mcap's own writer, which can do what that of bags does not."""
     from mcap.writer import Writer as McapWriter
 
-    file = tmp_path / 'loose.mcap'
     with file.open('wb') as stream:
-        writer = McapWriter(stream, use_chunking=False)
+        writer = McapWriter(stream, **options)
         writer.start(profile='ros2')
         schema = writer.register_schema(STRING, 'ros2msg', b'string data')
         channel = writer.register_channel('/a', 'cdr', schema)
         for index in range(4):
-            message = DEFINITIONS.store.types[STRING](text(index, 100))
+            message = DEFINITIONS.store.types[STRING](text(index, length))
             data = DEFINITIONS.store.serialize_cdr(message, STRING)
             writer.add_message(channel, index, bytes(data), index)
         writer.finish()
+
+
+def test_mcap_messages_outside_of_chunks_are_read_too(tmp_path):
+    file = tmp_path / 'loose.mcap'
+    write_mcap(file, 100, use_chunking=False)
     whole = file.read_bytes()
     place = whole.index(text(3, 100).encode())
     file.write_bytes(whole[:place])
@@ -214,19 +219,9 @@ def test_a_damaged_place_costs_its_chunk_only(tmp_path, number):
 
 def test_a_damaged_lz4_chunk_is_no_crash(tmp_path):
     from mcap.writer import CompressionType
-    from mcap.writer import Writer as McapWriter
 
     file = tmp_path / 'drive.mcap'
-    with file.open('wb') as stream:
-        writer = McapWriter(stream, chunk_size=1000, compression=CompressionType.LZ4)
-        writer.start(profile='ros2')
-        schema = writer.register_schema(STRING, 'ros2msg', b'string data')
-        channel = writer.register_channel('/a', 'cdr', schema)
-        for index in range(4):
-            message = DEFINITIONS.store.types[STRING](text(index, 1000))
-            data = DEFINITIONS.store.serialize_cdr(message, STRING)
-            writer.add_message(channel, index, bytes(data), index)
-        writer.finish()
+    write_mcap(file, 1000, chunk_size=1000, compression=CompressionType.LZ4)
     content = bytearray(file.read_bytes())
     content[content.index(b'\x04\x22\x4d\x18')] ^= 0xFF
     file.write_bytes(content)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -78,6 +79,14 @@ def fleets(drives):
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def worker_threads(monkeypatch):
+    """A worker of a fleet sets its process's threads; undo that where it is the test's own."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    yield
+    cv2.setNumThreads(-1)
 
 
 @pytest.fixture

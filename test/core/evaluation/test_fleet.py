@@ -5,7 +5,6 @@ Workers are in this process here; test_fleet_cluster.py has real ones.
 
 import os
 
-import cv2
 import pytest
 
 from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
@@ -17,14 +16,7 @@ from offroad_seg_core.fleet.chunks import plan
 from offroad_seg_core.fleet.run import MAX_ATTEMPTS
 
 TINY = (32, 48)
-
-
-@pytest.fixture(autouse=True)
-def _threads(monkeypatch):
-    """A worker sets them for its process, which is this one here."""
-    monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    yield
-    cv2.setNumThreads(-1)
+pytestmark = pytest.mark.usefixtures('worker_threads')
 
 
 @pytest.fixture

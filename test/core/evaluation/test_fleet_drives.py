@@ -19,14 +19,7 @@ from offroad_seg_core.fleet.chunks import plan
 from offroad_seg_core.fleet.storage import StorageError
 
 TINY = (32, 48)
-
-
-@pytest.fixture(autouse=True)
-def _threads(monkeypatch):
-    """A worker sets them for its process, which is this one here."""
-    monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    yield
-    cv2.setNumThreads(-1)
+pytestmark = pytest.mark.usefixtures('worker_threads')
 
 
 def test_stamps_that_repeat_have_the_names_of_one_go(drives, fleets, predictor, tmp_path):
