@@ -6,11 +6,11 @@
 One environment of the Falcon desert (data/falcon_desert) is left out; of each environment the last
 30 % of the frames, in the order of their names, are what everything is measured on. Two teachers
 and the student learn from the first frames of the other two, from random weights; their ensemble,
-mirrored, teaches the student. `unlabelled` also sees the first frames of the place that was left
-out, without their labels. `--smaller`: `pruned` is made of `kl` by training/prune.py and tuned,
-`int8` of `pruned` by training/quantize.py, `sparse` of `kl`. `--costs`: parameters and
-milliseconds. What is trained: RUNS; what is made of it: distillation_smaller.py; how results are
-kept: experiments.py.
+mirrored, teaches the student. `unlabelled` and `dist_unlabelled` also see the first frames of the
+place that was left out, without their labels. `--smaller`: `pruned` is made of the best student by
+training/prune.py and tuned, `int8` of `pruned` by training/quantize.py, `sparse` of the best
+student. `--costs`: parameters and milliseconds. What is trained: RUNS; what is made of it:
+distillation_smaller.py; how results are kept: experiments.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 
 from distillation_smaller import keep_costs, keep_ensemble, make_smaller
-from distillation_table import table
+from distillation_table import BEST, MADE_OF, table
 from experiments import RESULTS, Run, options_parser, tell, train_missing
 from report import ROOT, finish
 
@@ -53,6 +53,7 @@ _TAUGHT = (
     'distillation.soft_labels.folder=runs/soft_labels_{fold}_{seed}',
 )
 _KL = (*_TAUGHT, 'distillation.terms=[{name: kl, options: {temperature: 2}}]')
+_STRONG = (*_TAUGHT, 'distillation.terms=[{name: dist, weight: 3}]')
 # name -> the script that trains it, and its changes
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     'fpn': ('train', (*_TEACHER, 'model={name: fpn, options: {encoder: resnet18}}')),
@@ -70,6 +71,15 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     'dist': ('distill', (*_TAUGHT, 'distillation.terms=[{name: dist}]')),
+    'dist_strong': ('distill', _STRONG),
+    'dist_unlabelled': (
+        'distill',
+        (
+            *_STRONG,
+            'distillation.unlabelled={path: data/distillation_unlabelled_{fold}, '
+            'confidence: 0.8, share: 0.25, strength: 1.0}',
+        ),
+    ),
     'cwd': ('distill', (*_TAUGHT, 'distillation.terms=[{name: cwd}]')),
     'kl_features': (
         'distill',
@@ -121,21 +131,21 @@ def link_frames(fold: str) -> None:
 
 
 def make_all(fold: str, seed: int) -> None:
-    """Prune and quantise what learned by `kl`."""
+    """Prune and quantise the best student."""
     targets = {name: result_of(name, fold, seed) for name in ('pruned', 'sparse', 'int8')}
     calibration = ROOT / _FRAMES.format(part='train', fold=fold)
-    make_smaller(run_of('kl', fold, seed), targets, calibration)
+    make_smaller(run_of(BEST, fold, seed), targets, calibration)
 
 
 def measure_costs(fold: str, seed: int) -> None:
     """Measure what each network costs on the engines of this machine."""
     folders = {
-        name: run_of(name, fold, seed).settings.folder for name in ('kl', 'fpn', 'segformer_b0')
+        name: run_of(name, fold, seed).settings.folder for name in (BEST, 'fpn', 'segformer_b0')
     }
-    kl = folders['kl']
-    paths = {'student': kl, 'fpn': folders['fpn'], 'segformer_b0': folders['segformer_b0']}
-    paths['pruned'] = kl.with_name(f'{kl.name}_pruned')
-    int8 = kl.with_name(f'{kl.name}_smaller') / 'int8'
+    student = folders[BEST]
+    paths = {'student': student, 'fpn': folders['fpn'], 'segformer_b0': folders['segformer_b0']}
+    paths['pruned'] = student.with_name(f'{student.name}_pruned')
+    int8 = student.with_name(f'{student.name}_smaller') / 'int8'
     best = {name: path / 'best.ckpt' for name, path in paths.items()}
     keep_costs(best, int8, RESULTS / GROUP / 'costs.json')
 
@@ -158,7 +168,7 @@ def main() -> None:
             link_frames(fold)
         train_missing(runs)
         for place in places:
-            keep_ensemble(run_of('kl', *place), result_of('ensemble', *place))
+            keep_ensemble(run_of(MADE_OF['ensemble'], *place), result_of('ensemble', *place))
             if options.smaller:
                 make_all(*place)
         if options.costs:

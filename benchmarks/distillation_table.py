@@ -25,13 +25,18 @@ VARIANTS = {
     'kl': 'student, KL',
     'kl_features': 'student, KL and features',
     'dist': 'student, DIST',
+    'dist_strong': 'student, DIST times 3',
     'cwd': 'student, CWD',
     'unlabelled': 'student, KL, with unlabelled frames of the new place',
-    'pruned': 'KL, then 30 % of the channels pruned and tuned',
+    'dist_unlabelled': 'student, DIST times 3, with unlabelled frames of the new place',
+    'pruned': 'DIST times 3, then 30 % of the channels pruned and tuned',
     'int8': 'the pruned one in int8',
-    'sparse': 'KL, then 20 % of the decoder weights zero',
+    'sparse': 'DIST times 3, then 20 % of the decoder weights zero',
 }
-MADE_OF_KL = ('ensemble', 'pruned', 'int8', 'sparse')
+BEST = 'dist_strong'
+"""The student whose retention is told, and that is made smaller."""
+MADE_OF = {'ensemble': 'kl', 'pruned': BEST, 'int8': BEST, 'sparse': BEST}
+"""Variant -> the training that it was made of; an ensemble is that of every distillation."""
 COSTS_OF = {'fpn': 'fpn', 'segformer_b0': 'segformer_b0', 'pruned': 'pruned', 'int8': 'int8'}
 """Variant -> network of costs.json; all others cost what the student does."""
 MIN_GAIN = 0.03
@@ -63,8 +68,8 @@ def kept_scores(folder: Path, variant: str) -> Iterator[tuple[str, Scores]]:
     for path in sorted(folder.glob(f'{variant}_??_*.json')):
         place = path.stem.removeprefix(f'{variant}_')
         result = json.loads(path.read_text())
-        if variant in MADE_OF_KL:
-            source = folder / f'kl_{place}.json'
+        if variant in MADE_OF:
+            source = folder / f'{MADE_OF[variant]}_{place}.json'
             if result['source_config_sha256'] != json.loads(source.read_text())['config_sha256']:
                 raise ValueError(f'{path}: was made of another training than {source}; delete it')
         matrices = {
@@ -85,7 +90,7 @@ def gains(folder: Path) -> dict[str, Scores]:
     }
 
 
-def retention(folder: Path, variant: str = 'kl') -> dict[str, Scores]:
+def retention(folder: Path, variant: str) -> dict[str, Scores]:
     """Return what a student keeps of its ensemble at each place and seed: 1 is all.
 
     Only where the ensemble is good enough for that to mean something.

@@ -8,9 +8,9 @@ trained here. `miou` averages over the classes in truth or prediction, `miou_pre
 classes in the truth.
 
 Ratios of distillation come from benchmarks/results/runs/distillation/: `retention` is the mIoU
-(`miou_present`) of the student that learned by KL divided by that of its teachers together, on the
-places that they know, the mean over all runs; `int8_miou_drop` is what int8 loses on all places,
-the mean over all runs of its worst engine.
+(`miou_present`) of the best distilled student (distillation_table.py) divided by that of its
+teachers together, on the places that they know, the mean over all runs; `int8_miou_drop` is what
+int8 loses on all places, the mean over all runs of its worst engine.
 
 Speed: a label map at 512x896, batch 1, two threads, of the shipped bundle as it is meant to run
 (its labels from the graph, its checked int8 file), of its float32 logits on the same engine, and
@@ -25,7 +25,7 @@ from pathlib import Path
 import statistics
 from typing import Any
 
-from distillation_table import matrix_of, retention
+from distillation_table import BEST, matrix_of, retention
 from engine import SIZE, EagerEngine, deeplab
 import numpy as np
 from report import ROOT, arguments, finish, interleaved_ms
@@ -70,7 +70,7 @@ def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def mean_retention(folder: Path) -> float | None:
     """Return distilled student / ensemble on known places; None without a pair of runs."""
-    shares = [scores.known for scores in retention(folder).values()]
+    shares = [scores.known for scores in retention(folder, BEST).values()]
     return statistics.mean(shares) if shares else None
 
 

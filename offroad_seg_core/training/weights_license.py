@@ -1,4 +1,4 @@
-"""Under which licences the weights of a run are: its own, and those of what it started from."""
+"""Under which licences the weights of a run are: its own, and those of what it learned from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ OWN_LICENSE = 'Apache-2.0'
 
 
 def inherited_licenses(checkpoint: Checkpoint) -> dict[str, str]:
-    """Return the other licences that the weights come under, by whatever the run started from.
+    """Return the other licences that the weights come under, by whatever the run learned from.
 
-    That is ``model.weights`` and ``init_checkpoint``, whose own beginnings count as well.
+    That is ``model.weights``, ``init_checkpoint`` and the teachers of a distillation, whose own
+    beginnings count as well.
 
     Args:
         checkpoint: Of ``training/train.py``.
@@ -24,28 +25,33 @@ def inherited_licenses(checkpoint: Checkpoint) -> dict[str, str]:
         SPDX identifier → where it is from and what to know. Empty where nothing restricts them.
 
     Raises:
-        CheckpointError, BundleError: What the run started from is there and cannot be read.
+        CheckpointError, BundleError: What the run learned from is there and cannot be read.
     """
     found: dict[str, str] = {}
-    weights, start = checkpoint.config.model.weights, checkpoint.config.init_checkpoint
+    config = checkpoint.config
+    weights = config.model.weights
+    teachers = () if config.distillation is None else config.distillation.teachers
     if weights is not None:
         encoder = cast(str, checkpoint.build().encoder_name)
         restricted = restricted_license(encoder, weights)
         if restricted is not None:
             identifier, remark = restricted
             found[identifier] = f'weights {weights!r} of {encoder}: {remark}'
-    if start is not None:
-        found.update(_licenses_at(start))
+    for source in (config.init_checkpoint, *(teacher.path for teacher in teachers)):
+        if source is not None:
+            found.update(_licenses_at(source))
     return found
 
 
-def _licenses_at(start: Path) -> dict[str, str]:
-    if not start.exists():
-        return {UNKNOWN_LICENSE: f'{start}: the run started from it, and it is not there any more'}
-    if not start.is_dir():
-        return inherited_licenses(load_checkpoint(start))
-    identifier = Bundle.load(start).manifest.provenance.get('license', UNKNOWN_LICENSE)
-    return {} if identifier == OWN_LICENSE else {identifier: f'of the bundle {start}'}
+def _licenses_at(source: Path) -> dict[str, str]:
+    if not source.exists():
+        return {
+            UNKNOWN_LICENSE: f'{source}: the run learned from it, and it is not there any more'
+        }
+    if not source.is_dir():
+        return inherited_licenses(load_checkpoint(source))
+    identifier = Bundle.load(source).manifest.provenance.get('license', UNKNOWN_LICENSE)
+    return {} if identifier == OWN_LICENSE else {identifier: f'of the bundle {source}'}
 
 
 def check_license(checkpoint: Checkpoint, license_name: str | None) -> None:

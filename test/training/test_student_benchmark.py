@@ -31,13 +31,14 @@ def write(folder, name, source='', **content):
 
 
 @pytest.fixture
-def pair(tmp_path):
+def pair(student, tmp_path):
     """Return a function that writes a student that learned, one that was alone, and teachers."""
 
     def make(place, new, taught, ensemble, alone):
         known = [name for name in ('cc', 'w0', 'ww') if name != new][:1]
         for name, right, source in (
             (f'kl_{place}', taught, ''),
+            (f'{student.BEST}_{place}', taught, ''),
             (f'ensemble_{place}', ensemble, f'kl_{place}'),
             (f'alone_{place}', alone, ''),
         ):
@@ -53,13 +54,13 @@ def test_retention_is_student_by_ensemble_on_known_places(student, tmp_path, pai
     # IoU of both classes: 80 / 120, 90 / 110 and 70 / 130 on what they know.
     pair('cc_1', 'cc', 80, 90, 70)
     assert student.mean_retention(tmp_path) == pytest.approx((80 / 120) / (90 / 110))
-    shares = student.retention(tmp_path)
+    shares = student.retention(tmp_path, student.BEST)
     assert shares['cc_1'].new == pytest.approx((50 / 150) / (60 / 140))
     pair('w0_2', 'w0', 90, 90, 80)
     expected = ((80 / 120) / (90 / 110) + 1) / 2
     assert student.mean_retention(tmp_path) == pytest.approx(expected)
     known = {'w0': counts(10, 90), 'cc': counts(10, 90)}
-    write(tmp_path, 'kl_cc_3', environments=known)  # without a partner
+    write(tmp_path, f'{student.BEST}_cc_3', environments=known)  # without a partner
     write(tmp_path, 'kl_features_cc_1', environments=known)  # another variant
     assert student.mean_retention(tmp_path) == pytest.approx(expected)
 
@@ -83,7 +84,7 @@ def test_what_a_student_has_of_the_gain(student, tmp_path, pair):
     assert ratios['kl_gain_recovered_known'] == pytest.approx((80 / 120 - 70 / 130) / gain)
     assert ratios['alone_kept_known'] == pytest.approx((70 / 130) / (90 / 110))
     assert [row['variant'] for row in rows] == [
-        'both teachers, mirrored', 'student alone', 'student, KL',
+        'both teachers, mirrored', 'student alone', 'student, KL', 'student, DIST times 3',
     ]  # fmt: skip
 
 

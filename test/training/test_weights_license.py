@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from offroad_seg_core.distillation.config import (
+    DistillationConfig,
+    SoftLabelConfig,
+    TeacherConfig,
+)
 from offroad_seg_core.models import create_model
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.checkpoint import Checkpoint
@@ -56,6 +61,20 @@ def test_of_what_the_run_started_from(make_checkpoint, tmp_path):
     gone = inherited_licenses(make_checkpoint('swsl', tmp_path / 'gone.ckpt'))
     assert list(gone) == ['CC-BY-NC-4.0', 'NOASSERTION']
     assert 'is not there any more' in gone['NOASSERTION']
+
+
+def test_of_the_teachers_of_a_student(make_checkpoint, tmp_path):
+    teacher = tmp_path / 'teacher.ckpt'
+    make_checkpoint('swsl').save(teacher)
+    student = make_checkpoint()
+    for path, found in (
+        (teacher, ['CC-BY-NC-4.0']),
+        (SHIPPED, []),
+        (Path('gone'), ['NOASSERTION']),
+    ):
+        lesson = DistillationConfig((TeacherConfig(path),), SoftLabelConfig(tmp_path / 'answers'))
+        taught = replace(student, config=replace(student.config, distillation=lesson))
+        assert list(inherited_licenses(taught)) == found
 
 
 def test_the_user_must_state_it(make_checkpoint, load_script, tmp_path, capsys):
