@@ -79,11 +79,12 @@ def choose(scores: np.ndarray, hashes: np.ndarray, count: int) -> list[int]:
     chosen: list[int] = []
     nearest = np.full(len(scores), 64)
     while len(chosen) < count:
-        # A tiny constant: of frames with no hardness at all, the most unlike is still the best.
-        worth = np.where(nearest > MAX_DISTANCE, (scores + 1e-9) * nearest, 0)
-        if not worth.any():
+        # Of frames with no hardness at all, the most unlike is still the best.
+        by_worth = np.lexsort((-nearest, -scores * nearest))
+        allowed = by_worth[nearest[by_worth] > MAX_DISTANCE]
+        if not len(allowed):
             break
-        chosen.append(int(worth.argmax()))
+        chosen.append(int(allowed[0]))
         differing = (hashes ^ hashes[chosen[-1]]).view(np.uint8).reshape(-1, 8)
         nearest = np.minimum(nearest, np.unpackbits(differing, axis=1).sum(axis=1))
     return chosen

@@ -1,6 +1,6 @@
 """Which frames are worth labelling: signals and ranks by hand, and frames that differ."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -73,6 +73,7 @@ def test_hard_frames_that_differ_are_chosen():
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=12),
     st.integers(1, 12),
 )
+@example([(0.0, 0), (1e-45, 0)], 1)
 def test_chosen_frames_are_never_alike(frames, count):
     scores = np.array([score for score, _ in frames])
     hashes = np.array([value for _, value in frames], np.uint64)
