@@ -71,11 +71,11 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
         (*_PHOTOMETRIC, f'copy_paste={{bank: {_BANK}/bank, probability: 0.5}}'),
     ),
     'evenly_lit': (
-        'sampler, with these views, evenly lit',
+        'sampler, with the views of the domain-gap system',
         (*_SAMPLER, _EVENLY_LIT),
     ),
     'brightness': (
-        'sampler, with the views and the darker light of the domain-gap system',
+        '+ its darker light',
         (*_SAMPLER, 'augment={kind: pipeline, preset: falcon_domain_gap}'),
     ),
     'group_norm': ('cross entropy, group norm', ('model.options={norm: group}',)),

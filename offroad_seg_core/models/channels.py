@@ -13,6 +13,8 @@ from typing import Any
 from torch import nn
 
 ChannelPlan = Mapping[str, Sequence[int]]
+AUXILIARY_HEAD = 'auxiliary_head.'
+"""Prefix of the weights that only training has, and bundles have not."""
 _FOLLOWERS = ('bias', 'running_mean', 'running_var')  # have a value for each output of the weight
 
 
@@ -29,10 +31,17 @@ def channel_plan(model: nn.Module, full: nn.Module) -> dict[str, list[int]]:
 def resize_channels(model: nn.Module, plan: ChannelPlan) -> nn.Module:
     """Cut a network's weights down to a plan, in place; the first channels stay.
 
+    What the plan says of an auxiliary head is left out where the network is built without one.
+    Classifiers keep their outputs, so that the network may have other classes than the pruned one.
+
     Raises:
         ValueError: A weight is not there, or not larger than the plan says.
     """
+    has_auxiliary_head = getattr(model, AUXILIARY_HEAD[:-1], None) is not None
+    classifiers = tuple(getattr(model, 'classifiers', ()))
     for name, sizes in plan.items():
+        if name.startswith(AUXILIARY_HEAD) and not has_auxiliary_head:
+            continue
         owner_name, _, leaf = name.rpartition('.')
         try:
             owner = model.get_submodule(owner_name)
@@ -40,6 +49,8 @@ def resize_channels(model: nn.Module, plan: ChannelPlan) -> nn.Module:
         except AttributeError as error:
             raise ValueError(f'channels: the network has no weight {name!r}') from error
         full = tuple(weight.shape[: len(sizes)])
+        if name.startswith(classifiers):
+            sizes = full[:1] + tuple(sizes[1:])
         if len(full) != len(sizes) or any(
             not 1 <= size <= limit for size, limit in zip(sizes, full, strict=True)
         ):

@@ -76,9 +76,6 @@ def _model(checkpoint: Checkpoint) -> tuple[nn.Module, dict[str, Any]]:
     kwargs = {'num_classes': checkpoint.taxonomy.num_classes, **settings.options}
     if getattr(checkpoint.build(), 'auxiliary_head', None) is not None:  # for training alone
         kwargs['auxiliary'] = False
-        if 'channels' in kwargs:
-            plan = kwargs['channels'].items()
-            kwargs['channels'] = {k: v for k, v in plan if not k.startswith('auxiliary_head.')}
     model = create_model(settings.name, **kwargs)
     model.load_state_dict({name: checkpoint.weights[name] for name in model.state_dict()})
     return model.eval(), {'name': settings.name, 'kwargs': kwargs}

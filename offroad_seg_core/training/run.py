@@ -39,7 +39,7 @@ from offroad_seg_core.training.config import Precision, TrainConfig
 from offroad_seg_core.training.distributed import end_started_processes, trainer_options
 from offroad_seg_core.training.failures import RunState, explained
 from offroad_seg_core.training.gpu_support import check_gpus
-from offroad_seg_core.training.initial_weights import initialize_from
+from offroad_seg_core.training.initial_weights import initialize_from, with_channels_of_start
 from offroad_seg_core.training.lightning_import import lightning
 from offroad_seg_core.training.progress import Progress
 from offroad_seg_core.training.random_states import RandomStates
@@ -76,6 +76,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
         TrainingInterruptedError: Ctrl-C; the state was saved.
     """
     config = replace(config, precision=resolve_precision(config.precision))
+    config = with_channels_of_start(config, resume=resume)
     if config.overfit_frames:
         config = without_variation(config)
     check_gpus()
