@@ -72,6 +72,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     'dist': ('distill', (*_TAUGHT, 'distillation.terms=[{name: dist}]')),
     'dist_strong': ('distill', _STRONG),
+    'dist_cwd': ('distill', (*_TAUGHT, 'distillation.terms=[{name: dist}, {name: cwd}]')),
     'dist_unlabelled': (
         'distill',
         (

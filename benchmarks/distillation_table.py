@@ -26,14 +26,15 @@ VARIANTS = {
     'kl_features': 'student, KL and features',
     'dist': 'student, DIST',
     'dist_strong': 'student, DIST times 3',
+    'dist_cwd': 'student, DIST and CWD',
     'cwd': 'student, CWD',
     'unlabelled': 'student, KL, with unlabelled frames of the new place',
     'dist_unlabelled': 'student, DIST times 3, with unlabelled frames of the new place',
-    'pruned': 'DIST times 3, then 30 % of the channels pruned and tuned',
+    'pruned': 'DIST, then 30 % of the channels pruned and tuned',
     'int8': 'the pruned one in int8',
-    'sparse': 'DIST times 3, then 20 % of the decoder weights zero',
+    'sparse': 'DIST, then 20 % of the decoder weights zero',
 }
-BEST = 'dist_strong'
+BEST = 'dist'
 """The student whose retention is told, and that is made smaller."""
 MADE_OF = {'ensemble': 'kl', 'pruned': BEST, 'int8': BEST, 'sparse': BEST}
 """Variant -> the training that it was made of; an ensemble is that of every distillation."""

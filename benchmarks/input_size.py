@@ -30,9 +30,9 @@ BUNDLE = ROOT / 'models' / 'demo_desert'
 def resized(size: tuple[int, int], folder: Path) -> Segmenter:
     """Open the shipped bundle at another input size."""
     manifest = yaml.safe_load((BUNDLE / 'manifest.yaml').read_text())
-    del manifest['files']
+    files = {name: BUNDLE / name for name in manifest.pop('files')}
     manifest['input']['size'] = list(size)
-    write_bundle(folder, manifest, {'model.onnx': BUNDLE / 'model.onnx'})
+    write_bundle(folder, manifest, files)
     return Segmenter.open(folder)
 
 

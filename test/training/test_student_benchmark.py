@@ -84,7 +84,7 @@ def test_what_a_student_has_of_the_gain(student, tmp_path, pair):
     assert ratios['kl_gain_recovered_known'] == pytest.approx((80 / 120 - 70 / 130) / gain)
     assert ratios['alone_kept_known'] == pytest.approx((70 / 130) / (90 / 110))
     assert [row['variant'] for row in rows] == [
-        'both teachers, mirrored', 'student alone', 'student, KL', 'student, DIST times 3',
+        'both teachers, mirrored', 'student alone', 'student, KL', 'student, DIST',
     ]  # fmt: skip
 
 

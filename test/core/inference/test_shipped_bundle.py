@@ -12,7 +12,7 @@ from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.world import DEMO_SEED, Drive
 
 FOLDER = Path(__file__).parents[3] / 'models' / 'demo_desert'
-MIN_AGREEMENT = {'fp32': 0.9995, 'bf16': 0.98}
+MIN_AGREEMENT = {'fp32': 0.9995, 'bf16': 0.98, 'int8': 0.96}
 """Share of pixels whose label equals ONNX Runtime's in float32."""
 
 
@@ -34,8 +34,12 @@ def reference(bundle, frames):
 
 
 @pytest.mark.parametrize(
-    ('name', 'precision'), [('openvino', 'fp32'), ('openvino', 'bf16'), ('torch', 'fp32')]
-)
+    ('name', 'precision'),
+    [
+        ('openvino', 'fp32'), ('openvino', 'bf16'), ('openvino', 'int8'),
+        ('onnxruntime', 'int8'), ('torch', 'fp32'),
+    ],
+)  # fmt: skip
 def test_engines_agree(bundle, frames, reference, name, precision):
     pytest.importorskip(name)
     try:
@@ -63,11 +67,23 @@ def test_the_demo_was_not_trained_on(bundle):
     assert not set(train) & set(validation)
 
 
-def test_it_is_small_and_one_file(bundle):
-    sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
-    assert set(sizes) == {'manifest.yaml', 'model.onnx'}
+def test_it_is_small_and_whole(bundle):
+    sizes = {path: path.stat().st_size for path in FOLDER.rglob('*') if path.is_file()}
+    assert {str(path.relative_to(FOLDER)) for path in sizes} == {
+        'README.md', 'manifest.yaml', 'model.onnx', 'model_int8.onnx',
+        'frames/00.jpg', 'frames/01.jpg',
+    }  # fmt: skip
     assert sum(sizes.values()) <= 12e6
     assert bundle.manifest.provenance['license'] == 'Apache-2.0'
+    assert bundle.manifest.outputs.kind == 'fused'
+
+
+def test_its_card_carries_its_own_figures(bundle):
+    card = (FOLDER / 'README.md').read_text()
+    metrics = bundle.manifest.metrics
+    assert f'{metrics["miou_present"]:.3f}' in card
+    for measured in metrics['quantization']['int8'].values():
+        assert f'{measured["miou_present"]:.3f}' in card
 
 
 def test_size_of_the_labels_is_free(bundle, frames):
