@@ -68,18 +68,20 @@ class Eager:
         self._device = device
         self._model = build_model(bundle).eval().to(device)
         spec = bundle.manifest.input
+        self._label_stride = bundle.manifest.outputs.label_stride or 1
         self._mean, self._std = (
             torch.tensor(values).reshape(1, 3, 1, 1) for values in (spec.mean, spec.std)
         )
 
     def labels(self, images: np.ndarray, precision: str) -> np.ndarray:
-        """Return the label maps of uint8 images ``(N, H, W, 3)``."""
+        """Return label maps of uint8 images ``(N, H, W, 3)``, as coarse as the bundle's graph."""
         torch = self._torch
+        size = [side // self._label_stride for side in images.shape[1:3]]
         batch = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - self._mean) / self._std
         is_half = precision == 'fp16'
         with torch.inference_mode(), torch.autocast(self._device, torch.float16, is_half):
             logits = self._model(batch.to(self._device))
-            large = torch.nn.functional.interpolate(logits, images.shape[1:3], mode='bilinear')
+            large = torch.nn.functional.interpolate(logits, size, mode='bilinear')
             return large.argmax(1).to(torch.uint8).cpu().numpy()
 
 

@@ -10,7 +10,8 @@ classes in the truth.
 Ratios of distillation come from benchmarks/results/runs/distillation/: `retention` is the mIoU
 (`miou_present`) of the best distilled student (distillation_table.py) divided by that of its
 teachers together, on the places that they know, the mean over all runs; `int8_miou_drop` is what
-int8 loses on all places, the mean over all runs of its worst engine.
+int8 loses on all places, the mean over all runs of its worst engine. `shipped_retention` is the
+mIoU of the shipped student (demo_student.json) divided by that of its teacher on the same frames.
 
 Speed: a label map at 512x896, batch 1, two threads, of the shipped bundle as it is meant to run
 (its labels from the graph, its checked int8 file), of its float32 logits on the same engine, and
@@ -25,7 +26,7 @@ from pathlib import Path
 import statistics
 from typing import Any
 
-from distillation_table import BEST, matrix_of, retention
+from distillation_table import BEST, matrix_of, retention, together
 from engine import SIZE, EagerEngine, deeplab
 import numpy as np
 from report import ROOT, arguments, finish, interleaved_ms
@@ -85,6 +86,21 @@ def int8_miou_drop(folder: Path) -> float | None:
         ]
         drops.append(max(before - after for before, after in scores))
     return statistics.mean(drops) if drops else None
+
+
+def shipped_retention() -> float:
+    """Return shipped student / teacher."""
+    student, teachers = (
+        miou_of(json.loads((RUNS / name).read_text()))
+        for name in ('demo_student.json', 'demo_student/teachers.json')
+    )
+    return student / teachers
+
+
+def miou_of(result: dict[str, Any]) -> float:
+    """Return the mIoU over the classes in the truth of all environments of a result."""
+    places = result['environments'].values()
+    return together([matrix_of(place['confusion_matrix']) for place in places])
 
 
 def student_engine(bundle: Bundle) -> Engine:
@@ -159,6 +175,7 @@ def main() -> None:
             print(f'not measured: {name}: no runs in {RUNS / "distillation"}')
         else:
             ratios[name] = value
+    ratios['shipped_retention'] = shipped_retention()
     speed_rows, speed_ratios = speed(options.quick)
     finish('student', options, [*rows, *speed_rows], {**ratios, **speed_ratios})
 
