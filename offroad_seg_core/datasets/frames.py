@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -90,6 +91,18 @@ class FrameSet:
     def reader_of(self, index: int) -> MaskReader:
         """Return what reads the label file of one frame."""
         return self._readers[index]
+
+    def identity(self) -> str:
+        """Return a hex digest of the files, as size and time tell them, and of their readers."""
+        digest, readers = hashlib.sha256(), set()
+        for files, reader in zip(self.files, self._readers, strict=True):
+            present = (path for path in (files.image, files.label, files.instances) if path)
+            stats = [path.stat() for path in present]
+            digest.update(f'{files} {[(s.st_size, s.st_mtime_ns) for s in stats]}'.encode())
+            if id(reader) not in readers:  # most often there is one for all
+                digest.update(reader.identity().encode())
+                readers.add(id(reader))
+        return digest.hexdigest()
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the RGB image ``(H, W, 3)`` and the label map ``(H, W)``, both uint8.

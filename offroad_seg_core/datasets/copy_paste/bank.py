@@ -38,7 +38,7 @@ class BankEntry:
         file: Its RGBA picture, relative to the bank.
         sha256: Of that file.
         class_name: Its class.
-        source: Name of the picture it was cut from.
+        source: Path of the picture it was cut from, below the folder that all frames share.
         source_size: (height, width) of that picture.
         box: (top, left, bottom, right) there, in pixels, exclusive, without padding.
         area_px: Number of its pixels.

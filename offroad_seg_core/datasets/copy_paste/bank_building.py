@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 import hashlib
 import json
+import os
 from pathlib import Path
 import re
 from typing import Any
@@ -79,23 +80,24 @@ def build_bank(
         progress: Told what is being done, how much of it and out of how much.
 
     Raises:
-        DatasetError: The folder holds a bank of other frames or of another configuration, a class
-            is not in the taxonomy, or no object was found.
+        DatasetError: The folder holds a bank of other or changed frames or of another
+            configuration, a class is not in the taxonomy, or no object was found.
     """
     claim = _claim(frames, config)
     if (folder / BANK_FILE).is_file():
-        content = json.loads(read_file(folder / BANK_FILE))
-        if content.get('claim') != claim:
-            raise DatasetError(f'{folder}: holds a bank of other frames or options; remove it')
+        _check_claim(folder, claim)
         return InstanceBank.load(folder, frames.taxonomy)
     pixels, holding = _count(frames, progress)
     classes = choose_classes(pixels, frames.taxonomy, config)
     wanted = np.array([frames.taxonomy.index(name) for name in classes])
+    root = os.path.commonpath([item.image.absolute().parent for item in frames.files])
     with ProgressLog(folder / 'progress.jsonl', claim) as log:
         todo = np.flatnonzero(holding[:, wanted].any(axis=1))
         for done, index in enumerate(todo.tolist()):
             if index not in log.done:
-                log.add(index, _extract(frames, index, wanted.tolist(), folder, config.rules))
+                log.add(
+                    index, _extract(frames, index, root, wanted.tolist(), folder, config.rules)
+                )
             progress('objects', done + 1, len(todo))
         records = [log.done[index] for index in todo.tolist()]
     content = {
@@ -150,11 +152,22 @@ def _claim(frames: FrameSet, config: BankConfig) -> str:
     """Return what identifies a build: its frames, its taxonomy and its options."""
     return digest(
         {
-            'frames': [[item.image.name, item.environment] for item in frames.files],
+            'frames': frames.identity(),
             'taxonomy': frames.taxonomy.sha256(),
             'config': dump_config(config),
         }
     )
+
+
+def _check_claim(folder: Path, claim: str) -> None:
+    """Raise DatasetError if a finished bank is of another build."""
+    found = json.loads(read_file(folder / BANK_FILE)).get('claim')
+    if found != claim:
+        raise DatasetError(
+            f'{folder}: holds a bank of other frames or options, or the files have changed '
+            f'since: got claim {str(found)[:12]}…, expected {claim[:12]}…; remove the folder or '
+            'name another one'
+        )
 
 
 def _count(frames: FrameSet, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
@@ -178,10 +191,17 @@ def _labels(frames: FrameSet) -> Iterator[np.ndarray]:
 
 
 def _extract(
-    frames: FrameSet, index: int, class_ids: Sequence[int], folder: Path, rules: InstanceRules
+    frames: FrameSet,
+    index: int,
+    root: str,
+    class_ids: Sequence[int],
+    folder: Path,
+    rules: InstanceRules,
 ) -> dict[str, Any]:
     """Store the objects of one frame; return their entries and what lies beneath them."""
     files = frames.files[index]
+    # File names alone may repeat: every frame of YCOR is an rgb.jpg.
+    source = files.image.absolute().relative_to(root).as_posix()
     image, label_map = frames.read(index)
     ids = None
     if files.instances is not None:
@@ -205,7 +225,7 @@ def _extract(
             sha256 = _store(folder / file, cut_out(image, instance, rules.padding_px))
             around = look_around(image, label_map, instance.box, lit, instance.mask)
             entry = _entry(instance, label_map.shape, around, name)
-            place = {'file': file, 'sha256': sha256, 'source': files.image.name}
+            place = {'file': file, 'sha256': sha256, 'source': source}
             entries.append({**entry, **place, 'padding_px': rules.padding_px})
             total += count_beneath(label_map, instance)
         beneath[name] = {str(i): int(total[i]) for i in np.flatnonzero(total)}

@@ -92,9 +92,9 @@ def plan_images(
     """
     rng = np.random.default_rng(config.seed)
     chosen = _choose(bank, config.max_per_class, rng)
-    index_of = {item.image.name: i for i, item in enumerate(frames.files)}
     # The bank may be of other frames than these; then nothing is tabu at first.
-    seen = {i: {index_of.get(bank.entries[i].source, -1)} for i in chosen}
+    own = _frames_of_sources(frames, {bank.entries[i].source for i in chosen})
+    seen = {i: set(own[bank.entries[i].source]) for i in chosen}
     images: list[PlannedImage] = []
     for _ in range(config.targets_per_instance):
         order = rng.permutation(chosen).tolist()
@@ -109,6 +109,21 @@ def plan_images(
                 seen[i].update(targets)
             images.append(PlannedImage(len(images), tuple(objects), tuple(targets)))
     return images
+
+
+def _frames_of_sources(frames: FrameSet, sources: set[str]) -> dict[str, list[int]]:
+    """Return the frames whose paths end in a source.
+
+    By their ends, so that a part of the bank's frames, or their copy elsewhere, is known again.
+    """
+    found: dict[str, list[int]] = {source: [] for source in sources}
+    depths = {source.count('/') + 1 for source in sources}
+    for index, item in enumerate(frames.files):
+        parts = item.image.absolute().parts
+        for depth in depths:
+            if (end := '/'.join(parts[-depth:])) in found:
+                found[end].append(index)
+    return found
 
 
 def _choose(bank: InstanceBank, limit: int | None, rng: np.random.Generator) -> list[int]:
@@ -147,7 +162,9 @@ def write_copy_paste_set(
     """
     images = plan_images(frames, bank, config)
     paste = CopyPaste(bank, config.paste, frames.taxonomy)
-    claim = digest({'bank': bank.sha256, 'config': dump_config(config), 'frames': len(frames)})
+    claim = digest(
+        {'bank': bank.sha256, 'config': dump_config(config), 'frames': frames.identity()}
+    )
     folder = output / SPLIT
     with ProgressLog(output / 'progress.jsonl', claim) as log:
         for done, planned in enumerate(images):

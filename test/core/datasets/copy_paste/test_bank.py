@@ -14,7 +14,8 @@ from offroad_seg_core.datasets.copy_paste.bank_building import (
     choose_classes,
 )
 from offroad_seg_core.datasets.copy_paste.placement_profiles import learn_profiles
-from offroad_seg_core.datasets.masks import DatasetError
+from offroad_seg_core.datasets.frames import FrameSet
+from offroad_seg_core.datasets.masks import DatasetError, MaskReader
 from offroad_seg_core.taxonomy import TaxonomyError, load_taxonomy
 
 
@@ -173,9 +174,20 @@ def test_unfinished_work_with_other_options_is_refused(tmp_path, monkeypatch, sc
 
 def test_a_finished_bank_of_other_options_is_refused(made, scene):
     frames, bank = made
-    with pytest.raises(DatasetError, match='bank of other frames or options; remove it'):
+    with pytest.raises(DatasetError, match=r'bank of other .* remove the folder'):
         build_bank(frames, bank.folder, replace(scene.CONFIG, classes=('sign',)))
     assert build_bank(frames, bank.folder, scene.CONFIG).sha256 == bank.sha256
+
+
+def test_a_bank_of_changed_inputs_is_refused(made, scene):
+    frames, bank = made
+    others = [
+        FrameSet(frames.files, frames.taxonomy, MaskReader(frames.taxonomy, 'raw_ids'), 'test'),
+        scene.write_frames(frames.files[0].image.parent),  # the same names, written again
+    ]
+    for other in others:
+        with pytest.raises(DatasetError, match='bank of other frames or options, or the files'):
+            build_bank(other, bank.folder, scene.CONFIG)
 
 
 def test_nothing_that_passes_the_rules_is_an_error(tmp_path, scene):

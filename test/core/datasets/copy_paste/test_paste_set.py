@@ -47,6 +47,34 @@ def test_each_object_gets_two_frames_and_never_its_own(made):
         assert entry.source not in [frames.files[i].image.name for i in targets]
 
 
+def test_frames_of_one_name_in_several_folders(tmp_path, scene):
+    frames = scene.write_frames(tmp_path)
+    for number, item in enumerate(frames.files):
+        (tmp_path / f'track_{number}').mkdir()
+        item.image.rename(tmp_path / f'track_{number}' / 'rgb.png')
+    frames.files = tuple(
+        replace(item, image=tmp_path / f'track_{number}' / 'rgb.png')
+        for number, item in enumerate(frames.files)
+    )
+    bank = build_bank(frames, tmp_path / 'bank', scene.CONFIG)
+    assert [entry.source for entry in bank.entries] == [f'track_{i}/rgb.png' for i in range(3)]
+    # A part of the bank's frames, which has another common folder.
+    for part, own in ((frames, {0: 0, 1: 1, 2: 2}), (frames.subset([2, 0]), {0: 1, 2: 0})):
+        for seed in range(10):
+            config = replace(CONFIG, target_tries=1, instances_per_image=1, seed=seed)
+            for image in plan_images(part, bank, config)[:3]:
+                assert image.targets[0] != own.get(image.objects[0])
+
+
+def test_a_set_of_changed_frames_is_refused(made, tmp_path):
+    frames, bank = made
+    write_copy_paste_set(frames, bank, tmp_path / 'set', CONFIG)
+    label = frames.files[0].label
+    cv2.imwrite(str(label), cv2.imread(str(label), cv2.IMREAD_UNCHANGED) % 3)
+    with pytest.raises(DatasetError, match='on other frames or with other options'):
+        write_copy_paste_set(frames, bank, tmp_path / 'set', CONFIG)
+
+
 def test_a_limit_for_each_class(made):
     images = plan_images(*made, replace(CONFIG, max_per_class=1))
     assert [len(image.objects) for image in images] == [1, 1]
