@@ -119,9 +119,7 @@ def _run(given: argparse.Namespace) -> int:
     params = load_params(given.params_file, cameras, overrides)
     predictor = _predictor(given, params)
     try:
-        reference = (
-            SegmenterPredictor(Segmenter.open(given.reference)) if given.reference else None
-        )
+        reference = _reference(given, params)
         labels = _label_options(given, predictor.taxonomy)
         named = _each(frames, lambda entry: with_labels(entry, labels), problems)
         several = len(places) > 1
@@ -208,6 +206,13 @@ def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
         'options': {},
     }
     return RecordedPredictor(bundle.taxonomy, bundle.taxonomy.cost_table(costs), description)
+
+
+def _reference(given: argparse.Namespace, params: NodeParams) -> Predictor | None:
+    if not given.reference:
+        return None
+    # As the cameras are mounted: else a turned picture counts as the model's mistake.
+    return SegmenterPredictor(Segmenter.open(given.reference), camera_views(params))
 
 
 def _label_options(given: argparse.Namespace, classes: Taxonomy) -> LabelOptions:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from offroad_seg_core.evaluation.command import run_with_progress
 from offroad_seg_core.evaluation.drive_report.data import page_data, read_results
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_ros.demo_inputs import CameraBag
@@ -102,6 +103,26 @@ def test_the_parameter_file_of_the_node_counts(evaluate, tmp_path):
     np.testing.assert_array_equal(masks[0][:20], LANDSCAPE)  # back in the camera's geometry
     assert evaluate('--params-file', tmp_path / 'mine.yaml', '--tta', 'off') == 0
     assert summary(tmp_path)['model']['options']['tta'] == 'off'
+
+
+def test_a_reference_sees_the_cameras_as_they_are_mounted(
+    evaluate, palette_bundle, tmp_path, monkeypatch
+):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[60:] = 1
+    cv2.imwrite(str(tmp_path / 'ego.png'), mask)
+    seen = []
+
+    def look(evaluation, given):
+        seen.append(evaluation.identity())
+        return run_with_progress(evaluation, given)
+
+    monkeypatch.setattr('offroad_seg_ros.evaluate_bag.run_with_progress', look)
+    view = f'{{rotation_deg: 90, ego_mask: {tmp_path / "ego.png"}}}'
+    (tmp_path / 'mine.yaml').write_text(f'/**: {{ros__parameters: {{windshield: {view}}}}}')
+    assert evaluate('--params-file', tmp_path / 'mine.yaml', '--reference', palette_bundle) == 0
+    (identity,) = seen
+    assert identity['reference']['views'] == identity['model']['views']
 
 
 def test_values_that_no_parameter_can_have(tmp_path):
