@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 import time
 from typing import Any
 
+from mcap.exceptions import McapError
 import yaml
 
-from offroad_seg_core.bags.library import McapReader, Sqlite3Reader, zstd
+from offroad_seg_core.bags.library import McapReader, ReaderError, Sqlite3Reader, zstd
 from offroad_seg_core.bags.mcap_mending import MendedMcap
-from offroad_seg_core.bags.reading import READ_ERRORS, Bag, BagError
+from offroad_seg_core.bags.reading import READ_ERRORS, Bag, BagError, is_unfinished
 from offroad_seg_core.bags.sqlite_mending import MendedSqlite
 
 _SUFFIXES = ('.mcap', '.db3')
@@ -82,12 +83,14 @@ def _open_file(file: Path, notes: list[str], stack: ExitStack) -> Any:
         return None
     usual, mend = openers[plain.suffix]
     try:
-        storage = usual(plain)
+        if is_unfinished(plain):
+            raise ReaderError('its recorder did not close it')
+        storage = usual(_without_uri_signs(plain, stack))
         storage.open()
     except READ_ERRORS as error:
         try:
             storage = mend(plain)
-        except READ_ERRORS as second:
+        except (*READ_ERRORS, McapError) as second:
             notes.append(f'{file} cannot be read: {second or error}')
             return None
         is_cut = True
@@ -95,6 +98,16 @@ def _open_file(file: Path, notes: list[str], stack: ExitStack) -> Any:
     if is_cut:
         notes.append(_cut_note(file, storage))
     return storage
+
+
+def _without_uri_signs(file: Path, stack: ExitStack) -> Path:
+    """Return a path of the file in which nothing means something in a URI."""
+    # rosbags asks SQLite for a URI and does not quote the path in it.
+    if not set('#?%') & set(str(file)):
+        return file
+    link = Path(stack.enter_context(TemporaryDirectory())) / f'bag{file.suffix}'
+    link.symlink_to(file.absolute())
+    return link
 
 
 def _mend_mcap(file: Path) -> McapReader:

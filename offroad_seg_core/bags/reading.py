@@ -13,7 +13,15 @@ import sqlite3
 import struct
 from typing import Any, NamedTuple
 
-from offroad_seg_core.bags.library import Connection, Reader, ReaderError, apsw, zstd
+from offroad_seg_core.bags.library import (
+    Connection,
+    McapReader,
+    Reader,
+    ReaderError,
+    apsw,
+    zstd,
+)
+from offroad_seg_core.bags.loose_mcap import LooseMcap
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +30,7 @@ READ_ERRORS = (
     ReaderError, OSError, ValueError, TypeError, LookupError, EOFError, struct.error,
     zstd.ZstdError, sqlite3.Error, apsw.Error,
     RuntimeError,  # of lz4
+    OverflowError, MemoryError,  # of lengths that are garbage
 )  # fmt: skip
 """What the libraries raise for files that are not what they should be."""
 
@@ -137,7 +146,8 @@ class Bag:
                 single.chunks = [chunk]
                 yield _Piece(chunk.message_start_time, single, own, merged)
             if not chunks:
-                yield _Piece(storage.metadata.start_time, storage, own, merged)
+                whole = LooseMcap(storage) if isinstance(storage, McapReader) else storage
+                yield _Piece(storage.metadata.start_time, whole, own, merged)
 
     def _read(self, piece: _Piece, start: int | None, stop: int | None) -> Iterator[_Message]:
         """Yield what is wanted of a piece, until its end or a damaged place."""
@@ -147,8 +157,12 @@ class Bag:
                 reached = time_ns
                 yield piece.merged[entry.id], time_ns, _inflate(data)
         except READ_ERRORS as error:
-            place = f'{self.path}: damaged after {(reached - self.start_time) / 1e9:.1f} s'
-            self._note(f'{place}, a part was not read: {error}')
+            where = f'after {(reached - self.start_time) / 1e9:.1f} s'
+            if 'not in timestamp order' in str(error):  # the file is whole
+                what = f'not in time order {where}, and without an index; run `mcap recover`'
+                self._note(f'{self.path}: {what}')
+                return
+            self._note(f'{self.path}: damaged {where}, a part was not read: {error}')
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -172,6 +186,8 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
 
 def _open(path: Path, stack: ExitStack) -> Bag:
     try:
+        if is_unfinished(path):
+            raise ReaderError('its recorder did not close it')
         storage = stack.enter_context(Reader(path)).storage
     except READ_ERRORS as error:
         # Here and not above: whole bags need no mcap library.
@@ -181,6 +197,12 @@ def _open(path: Path, stack: ExitStack) -> Bag:
     custom_data = storage.metadata.custom or {}
     # A folder's reader reads its files one after another; here they are merged by time.
     return Bag(path, getattr(storage, 'storages', [storage]), custom_data=custom_data)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Return whether a database has messages in a file beside it, which rosbags leaves out."""
+    logs = path.glob('*.db3-wal') if path.is_dir() else [path.with_name(f'{path.name}-wal')]
+    return any(log.is_file() and log.stat().st_size for log in logs)
 
 
 def contents(bag: Bag) -> str:
