@@ -6,7 +6,7 @@ The parameter file is the one source of defaults: an argument that is not given 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import json
 from pathlib import Path
@@ -25,8 +25,8 @@ from offroad_seg_ros.launch_arguments import (
     LaunchError,
     with_defaults,
 )
+from offroad_seg_ros.launch_params_file import NODE, read_params_file, refuse_outranked
 
-NODE = 'segmentation_node'
 DEMO_BUNDLE = Path('models') / 'demo_desert'
 _OWN_ARGUMENT = ('windshield', 'left')
 _WAIT_S = 120.0  # loading a model can take that long
@@ -55,12 +55,14 @@ class LaunchPlan:
     def node_arguments(self) -> list[str]:
         """Return the command line of the node.
 
-        Overrides are `-p` arguments: they win over any section of a parameter file. Their values
-        are JSON, which YAML includes: a bare `off` would arrive as a boolean.
+        Overrides are `-p` arguments, for every node and for this one: a file's section for every
+        node, one for this node behind it, or both, lose. Their values are JSON, which YAML
+        includes: a bare `off` would arrive as a boolean.
         """
         arguments = ['--ros-args', '--params-file', str(self.params_file)]
         for name, value in self.parameters.items():
-            arguments += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']
+            text = f'{name}:={json.dumps(value, ensure_ascii=False)}'
+            arguments += ['-p', text, '-p', f'{NODE}:{text}']
         return [*arguments, *_remapping_arguments(self.remappings)]
 
 
@@ -92,6 +94,7 @@ def plan_segment(
         parameters['build_only'] = True
     if given['use_sim_time'] == 'true':
         parameters['use_sim_time'] = True
+    refuse_outranked(params_file, parameters)
     remapped = [camera for camera in cameras.values() if camera is not None]
     remappings = tuple(pair for camera in remapped for pair in _remappings(camera))
     return LaunchPlan(
@@ -144,34 +147,6 @@ def camera_arguments(cameras: Sequence[CameraTopic]) -> dict[str, str]:
         'cameras': ','.join(further),
         'transport': cameras[0].transport,
     }
-
-
-def read_params_file(text: str) -> tuple[Path, dict[str, Any]]:
-    """Return the path of the parameter file and the values it has for the node.
-
-    A file without a section for the node is the user's affair: rcl knows more ways to name it.
-    """
-    shipped = share_folder() / 'config' / 'segment.param.yaml'
-    path = Path(text).expanduser() if text else shipped
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise LaunchError(
-            f'params_file: {path}: got {error}, expected a parameter file'
-        ) from error
-    settings = {name: value for section in _sections(content) for name, value in section.items()}
-    if path != shipped:
-        settings = {**read_params_file('')[1], **settings}
-    return path, settings
-
-
-def _sections(content: Any, name: str = '') -> Iterator[dict[str, Any]]:
-    """Yield what a parameter file has for the node in whatever namespace."""
-    for key, value in (content if isinstance(content, dict) else {}).items():
-        if key != 'ros__parameters':
-            yield from _sections(value, str(key).rpartition('/')[2])
-        elif name in ('**', '*', NODE) and isinstance(value, dict):
-            yield value
 
 
 def _asked_cameras(

@@ -79,10 +79,14 @@ def test_values_keep_their_type_on_the_command_line(bundle):
     words = plan_segment(given, {}).node_arguments()
     assert words[:3] == ['--ros-args', '--params-file', f'{ROOT}/config/segment.param.yaml']
     assert words[3:] == [
-        *('-p', 'tta:="off"'),  # a bare off would be a boolean
-        *('-p', 'cameras:=["windshield"]'),
-        *('-p', f'bundle:="{bundle}"'),
-        *('-p', 'use_sim_time:=true'),
+        word
+        for text in (
+            'tta:="off"',  # a bare off would be a boolean
+            'cameras:=["windshield"]',
+            f'bundle:="{bundle}"',
+            'use_sim_time:=true',
+        )
+        for word in ('-p', text, '-p', f'segmentation_node:{text}')
     ]
 
 
