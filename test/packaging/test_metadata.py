@@ -1,5 +1,6 @@
 """package.xml, setup.py, the changelog and the requirement files tell one story."""
 
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
+PYTHONS = ('3.10', '3.11', '3.12', '3.13')
 
 
 def test_setup_takes_its_facts_from_the_manifest():
@@ -31,19 +33,42 @@ def test_changelog_has_an_entry_for_this_version():
     assert entries[0] == MANIFEST.findtext('version')
 
 
-@pytest.mark.parametrize('python', ['3.10', '3.11', '3.12', '3.13'])
-def test_each_python_gets_one_pin_per_package(python):
+def _requirements(file):
     packaging = pytest.importorskip('packaging.requirements')
+    lines = file.read_text().splitlines()
+    return [packaging.Requirement(line) for line in lines if line and not line.startswith('#')]
+
+
+def _applies(requirement, python):
+    return not requirement.marker or requirement.marker.evaluate({'python_version': python})
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_each_python_gets_one_pin_per_package(python):
     for file in (ROOT / 'requirements').glob('*.txt'):
-        names = []
-        for line in file.read_text().splitlines():
-            if not line or line.startswith('#'):
-                continue
-            requirement = packaging.Requirement(line)
-            marker = requirement.marker
-            if marker is None or marker.evaluate({'python_version': python}):
-                names.append(requirement.name)
+        names = [entry.name for entry in _requirements(file) if _applies(entry, python)]
         assert len(names) == len(set(names)), f'{file.name}: {names}'
+
+
+def test_each_pin_supports_every_python_of_its_marker():
+    """By the metadata of the pins that are installed here."""
+    specifiers = pytest.importorskip('packaging.specifiers')
+    checked, refused = [], []
+    for file in (ROOT / 'requirements').glob('*.txt'):
+        for requirement in _requirements(file):
+            try:
+                installed = distribution(requirement.name)
+            except PackageNotFoundError:
+                continue
+            if str(requirement.specifier) != f'=={installed.version}':
+                continue
+            checked.append(requirement.name)
+            needed = specifiers.SpecifierSet(installed.metadata['Requires-Python'] or '')
+            for python in PYTHONS:
+                if _applies(requirement, python) and not needed.contains(f'{python}.99'):
+                    refused.append(f'{file.name}: {requirement} on Python {python}')
+    assert 'pytest' in checked
+    assert refused == []
 
 
 def test_every_data_file_of_the_library_is_packaged():
