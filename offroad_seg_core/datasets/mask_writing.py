@@ -70,12 +70,13 @@ def encode_mask(
 def _values_to_write(taxonomy: Taxonomy, format: MaskFormat) -> np.ndarray:
     """Return the stored value of each label, (256,) int64; _UNUSED where there is none."""
     values = np.full(256, _UNUSED, np.int64)
-    for value, label in stored_values(taxonomy, format).items():
+    stored = stored_values(taxonomy, format)
+    for value, label in stored.items():
         if values[label] == _UNUSED:
             values[label] = value
-    if format == 'palette' and values.max() > 255:
+    if format == 'palette' and max(stored) > 255:
         raise DatasetError(
-            f'{taxonomy.name} has raw ids up to {values.max()}; an indexed PNG file holds 0 to '
+            f'{taxonomy.name} has raw ids up to {max(stored)}; an indexed PNG file holds 0 to '
             "255; write 'raw_ids'"
         )
     return values

@@ -122,6 +122,23 @@ def test_refuses_other_arrays(label_map):
         encode_mask(label_map, load_taxonomy('rugd'), 'raw_ids')
 
 
+def test_refuses_ids_above_those_of_a_palette():
+    classes = [
+        {
+            'id': i,
+            'name': f'c{i}',
+            'color': f'#00000{i}',
+            'raw_ids': ids,
+            'group': 'rough',
+            'cost': 20,
+        }
+        for i, ids in enumerate(([1, 300], [2]))
+    ]
+    taxonomy = Taxonomy.from_dict({'name': 'wide', 'source': 'a test', 'classes': classes})
+    with pytest.raises(DatasetError, match=r"wide has raw ids up to 300; an .* write 'raw_ids'"):
+        encode_mask(np.zeros((2, 2), np.uint8), taxonomy, 'palette')
+
+
 def test_refuses_lossy_files(tmp_path):
     with pytest.raises(DatasetError, match=r'a\.jpg: expected a name that ends in \.png'):
         write_mask(tmp_path / 'a.jpg', np.zeros((2, 2), 'u1'), load_taxonomy('rugd'), 'raw_ids')

@@ -57,7 +57,7 @@ def test_grey_png_becomes_rgb(tmp_path):
     assert np.array_equal(read_image(tmp_path / 'a.png'), np.repeat(grey[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.tif', 'a.webp'])
 @pytest.mark.parametrize('orientation', [3, 6, 8])
 def test_turned_pictures_are_refused(tmp_path, picture, name, orientation):
     path = save(tmp_path / name, picture, orientation)
@@ -66,7 +66,7 @@ def test_turned_pictures_are_refused(tmp_path, picture, name, orientation):
         read_image(path)
 
 
-@pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.tif', 'a.webp'])
 def test_upright_pictures_with_exif_are_read(tmp_path, picture, name):
     plain = read_image(save(tmp_path / name, picture))
     assert np.array_equal(read_image(save(tmp_path / name, picture, 1)), plain)
