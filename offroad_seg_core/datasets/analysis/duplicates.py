@@ -78,7 +78,9 @@ class ImageIndex:
         return sorted(paths for paths in found if len(paths) > 1)
 
     def near_copies(self, max_pairs: int = 1000) -> tuple[list[Pair], int]:
-        """Return near-copies in different groups: of each picture the nearest one.
+        """Return near-copies in different groups: of each picture the nearest ones.
+
+        One in its own split and one in another, so that the first does not hide a leak.
 
         Args:
             max_pairs: Most pairs to look at: both pictures are read again.
@@ -93,8 +95,10 @@ class ImageIndex:
             1
         ]
         first, second, distance = near_pairs(hashes[once], groups[once])
-        places = _nearest(once[first], once[second], distance)
         names = list(self._groups)
+        split_of = np.unique([split for split, _ in names], return_inverse=True)[1]
+        is_leak = split_of[groups[once[first]]] != split_of[groups[once[second]]]
+        places = _nearest(once[first], once[second], distance, is_leak)
         pairs = [
             Pair(
                 self._paths[first],
@@ -144,10 +148,17 @@ def near_pairs(
             for i, j in _candidates(order, first, stop):
                 near = (i < j) & (groups[i] != groups[j])
                 i, j = i[near], j[near]
-                near = np.bitwise_count(hashes[i] ^ hashes[j]) <= max_distance
+                near = _distance(hashes[i], hashes[j]) <= max_distance
                 found.append(i[near] * len(hashes) + j[near])
     i, j = np.divmod(np.unique(np.concatenate(found)), max(1, len(hashes)))
-    return i, j, np.bitwise_count(hashes[i] ^ hashes[j]).astype(np.int64)
+    return i, j, _distance(hashes[i], hashes[j])
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the number of differing bits of each two hashes, ``(N,)`` int64."""
+    # NumPy counts bits itself since 2.0 only.
+    bits = np.unpackbits((a ^ b).view(np.uint8).reshape(-1, 8), axis=1)
+    return bits.sum(axis=1, dtype=np.int64)
 
 
 def _band(hashes: np.ndarray, band: int) -> np.ndarray:
@@ -179,11 +190,11 @@ def _candidates(
 
 
 def _nearest(
-    first: np.ndarray, second: np.ndarray, distance: np.ndarray
+    first: np.ndarray, second: np.ndarray, distance: np.ndarray, is_leak: np.ndarray
 ) -> list[tuple[int, int, int]]:
-    """Keep of each second place the nearest first one."""
+    """Keep of each second place the nearest first one that is a leak, and that is none."""
     order = np.lexsort((first, distance, second))
-    _, kept = np.unique(second[order], return_index=True)
+    _, kept = np.unique(2 * second[order] + is_leak[order], return_index=True)
     chosen = order[kept]
     return np.stack([first, second, distance], axis=1)[chosen].tolist()
 

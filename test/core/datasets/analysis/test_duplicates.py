@@ -99,6 +99,16 @@ def test_copies_within_a_group_are_no_leak_and_between_environments_another_kind
     assert pairs[0].groups == (('train', 'here'), ('train', 'there'))
 
 
+def test_a_nearer_copy_in_the_same_split_hides_no_leak(index):
+    image = scene(1)
+    index.plant('elsewhere', image, 'train', 'there')
+    index.plant('seen', image // 2 + 3, 'validation')
+    index.plant('copy', image, 'train')
+    pairs, _ = index.near_copies()
+    assert ('seen', 'copy', True) in names(pairs)
+    assert ('elsewhere', 'copy', False) in names(pairs)
+
+
 def test_equal_hashes_of_pictures_that_show_nothing_are_no_leak(index):
     index.plant('a', np.zeros((8, 10, 3), np.uint8), 'train')
     index.plant('b', np.full((8, 10, 3), 1, np.uint8), 'validation')
