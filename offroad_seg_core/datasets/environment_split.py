@@ -10,7 +10,7 @@ from pathlib import Path
 
 from offroad_seg_core.datasets.frames import FrameFiles, Split
 from offroad_seg_core.datasets.masks import DatasetError
-from offroad_seg_core.datasets.pairing import matcher
+from offroad_seg_core.datasets.pairing import idle_globs, matcher
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +25,8 @@ def choose_globs(
     Raises:
         DatasetError: A glob fits no image; misspelt, its frames would be trained on.
     """
-    start = len(str(root)) + 1
-    paths = [item.image.as_posix()[start:] for item in files]
-    idle = [glob for glob in globs if not any(map(matcher([glob]), paths))]
+    paths = [item.image.relative_to(root).as_posix() for item in files]
+    idle = idle_globs(paths, globs)
     if idle:
         raise DatasetError(
             f'{root}: validation: {", ".join(idle)} fits no image; paths look like {paths[0]}'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import translate
 import logging
 from pathlib import Path
@@ -36,10 +36,19 @@ def find_named(
         DatasetError: A folder is missing, or two files have one name, such as a.jpg and a.png.
     """
     meant = Pattern(pattern) if suffixes is None else Pattern(pattern, tuple(suffixes))
+    return by_name(root, ((name_of(meaning), path) for path, meaning in meant.find(root)))
+
+
+def by_name(root: Path, files: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return name -> path of (name, path).
+
+    Raises:
+        DatasetError: Two files below ``root`` have one name.
+    """
     named: dict[str, str] = {}
     twice = []
-    for path, meaning in meant.find(root):
-        other = named.setdefault(name_of(meaning), path)
+    for name, path in files:
+        other = named.setdefault(name, path)
         if other != path:
             twice.append(f'{other} and {path}')
     if twice:
@@ -103,6 +112,20 @@ def matcher(globs: Iterable[str]) -> Callable[[str], bool]:
         return lambda text: False
     regex = re.compile('|'.join(parts))
     return lambda text: regex.match(text) is not None
+
+
+def idle_globs(names: Iterable[str], globs: Sequence[str]) -> list[str]:
+    """Return the globs that fit none of the names; most likely they are misspelt."""
+    names = list(names)
+    return [glob for glob in globs if not any(map(matcher([glob]), names))]
+
+
+def warn_of_idle(names: Collection[str], globs: Sequence[str], origin: str) -> None:
+    """Log the globs of ``exclude`` that fit none of a dataset's frames."""
+    idle = idle_globs(names, globs)
+    if idle:
+        log.warning('%s: exclude: %s fits no frame; frames are named like %s',
+                    origin, ', '.join(idle), some(names))  # fmt: skip
 
 
 def leave_out(files: Mapping[str, str], globs: Sequence[str], why: str) -> dict[str, str]:

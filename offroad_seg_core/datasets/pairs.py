@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 import re
 from typing import Literal
@@ -13,9 +12,9 @@ from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets.environment_split import choose_globs, choose_share
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
 from offroad_seg_core.datasets.label_source import Unknown, create_reader
-from offroad_seg_core.datasets.listing import Pattern, some
+from offroad_seg_core.datasets.listing import LOSSLESS_SUFFIXES, PICTURE_SUFFIXES, Pattern, some
 from offroad_seg_core.datasets.masks import DatasetError, MaskFormat
-from offroad_seg_core.datasets.pairing import find_labels, find_named, leave_out, pair
+from offroad_seg_core.datasets.pairing import by_name, find_named, idle_globs, leave_out, pair
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 PARENT_FOLDER = 'parent folder'
@@ -44,7 +43,8 @@ class PairsConfig:
         validation: Globs of image paths from ``root``; or a share of the frames, made up of whole
             environments: frames beside each other are alike, so they are never torn apart. Null
             trains on all.
-        exclude: Globs of frames to leave out: what the wildcards stand for.
+        exclude: Globs of frames to leave out: what the wildcards stand for, with folders also
+            where ``pair_by`` is ``stem``.
         skip_unlabelled: Leave out images that have no label.
         mapping: To the wanted classes, see ``find_mapping``.
         unknown: What to do with mask values that the taxonomy does not know.
@@ -94,7 +94,8 @@ class PairsConfig:
         """Return the frames of a split.
 
         Raises:
-            DatasetError: A partner is missing, a name is used twice, or the split has no frames.
+            DatasetError: A partner is missing, a name is used twice, a glob fits nothing, or the
+                split has no frames.
         """
         reader = create_reader(
             self.native_taxonomy(), taxonomy, self.mask_format, self.mapping, self.unknown
@@ -103,33 +104,51 @@ class PairsConfig:
         return FrameSet(files, taxonomy, reader, f'{self.root} ({split})')
 
     def _files(self) -> list[FrameFiles]:
-        images = leave_out(
-            find_named(self.root, self.images, name_of=self._naming(self.image_suffix)),
-            self.exclude,
-            'exclude',
-        )
+        every = self._find(self.images, self.image_suffix)
+        every_label = {}
+        if self.labels is not None:
+            every_label = self._find(self.labels, self.label_suffix, LOSSLESS_SUFFIXES)
+        self._check_exclude([*every, *every_label])
+        images = self._cut(leave_out(every, self.exclude, 'exclude'))
         environments = self._environments(images)
         if self.labels is None:
             return [
                 FrameFiles(self.root / path, None, environments[name])
                 for name, path in sorted(images.items())
             ]
-        labels = leave_out(
-            find_labels(self.root, self.labels, name_of=self._naming(self.label_suffix)),
-            self.exclude,
-            'exclude',
-        )
+        labels = self._cut(leave_out(every_label, self.exclude, 'exclude'))
+        # Labels in other folders than their images may fit no glob themselves.
+        for name in {self._key(name) for name in every} - images.keys():
+            labels.pop(name, None)
         return [
             FrameFiles(self.root / image, self.root / label, environments[name])
             for name, image, label in pair(images, labels, str(self.root), self.skip_unlabelled)
         ]
 
-    def _naming(self, suffix: str) -> Callable[[tuple[str, ...]], str]:
-        def name_of(meaning: tuple[str, ...]) -> str:
-            name = '/'.join(meaning).removesuffix(suffix)
-            return name.rpartition('/')[2] if self.pair_by == 'stem' else name
+    def _find(
+        self, pattern: str, suffix: str, suffixes: tuple[str, ...] = PICTURE_SUFFIXES
+    ) -> dict[str, str]:
+        """Return what the wildcards stand for -> path."""
 
-        return name_of
+        def name_of(meaning: tuple[str, ...]) -> str:
+            return '/'.join(meaning).removesuffix(suffix)
+
+        return find_named(self.root, pattern, suffixes, name_of)
+
+    def _check_exclude(self, names: list[str]) -> None:
+        idle = idle_globs(names, self.exclude)
+        if names and idle:
+            raise DatasetError(
+                f'{self.root}: exclude: {", ".join(idle)} fits no frame, expected what the '
+                f'wildcards stand for, such as {names[0]}; mend or remove it'
+            )
+
+    def _key(self, name: str) -> str:
+        """Return what an image and its label have in common."""
+        return name.rpartition('/')[2] if self.pair_by == 'stem' else name
+
+    def _cut(self, files: dict[str, str]) -> dict[str, str]:
+        return by_name(self.root, ((self._key(name), path) for name, path in files.items()))
 
     def _environments(self, images: dict[str, str]) -> dict[str, str]:
         """Return name -> environment."""

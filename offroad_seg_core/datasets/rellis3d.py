@@ -15,7 +15,13 @@ from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
 from offroad_seg_core.datasets.label_source import Unknown, create_reader
 from offroad_seg_core.datasets.masks import MaskFormat
-from offroad_seg_core.datasets.pairing import find_labels, find_named, leave_out, pair
+from offroad_seg_core.datasets.pairing import (
+    find_labels,
+    find_named,
+    leave_out,
+    pair,
+    warn_of_idle,
+)
 from offroad_seg_core.datasets.split_lists import choose, frame_of, sequence_of
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
@@ -65,8 +71,10 @@ class Rellis3dConfig:
             DatasetError: A list, a folder or a partner is missing, or the split has no frames.
         """
         folder, form = _LABELS[self.mask_format]
-        images = self._choose(find_named(self.root, '*/pylon_camera_node/*'), split)
+        images = find_named(self.root, '*/pylon_camera_node/*')
         labels = find_labels(self.root, f'*/{folder}/*')
+        warn_of_idle({**images, **labels}, self.exclude, str(self.root))
+        images = self._choose(images, split)
         if self.validation is None:  # the labels of the other lists are no surplus
             labels = {name: path for name, path in labels.items() if name in images}
         else:

@@ -11,7 +11,13 @@ from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
 from offroad_seg_core.datasets.label_source import Unknown, create_reader
 from offroad_seg_core.datasets.masks import DatasetError
-from offroad_seg_core.datasets.pairing import find_labels, find_named, leave_out, pair
+from offroad_seg_core.datasets.pairing import (
+    find_labels,
+    find_named,
+    leave_out,
+    pair,
+    warn_of_idle,
+)
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 # The published split, Wigness et al., "A RUGD Dataset for Autonomous Navigation and Visual
@@ -82,6 +88,7 @@ class RugdConfig:
             if (self.root / frames).is_dir():
                 images = find_named(self.root, f'{frames}/**/*')
                 labels = find_labels(self.root, f'{masks}/**/*')
+                warn_of_idle({**images, **labels}, self.exclude, str(self.root))
                 pairs = pair(
                     leave_out(images, self.exclude, 'exclude'),
                     leave_out(labels, self.exclude, 'exclude'),

@@ -15,7 +15,13 @@ from offroad_seg_core.config import STRICT
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
 from offroad_seg_core.datasets.label_source import Unknown, create_reader
 from offroad_seg_core.datasets.masks import DatasetError
-from offroad_seg_core.datasets.pairing import find_labels, find_named, leave_out, pair
+from offroad_seg_core.datasets.pairing import (
+    find_labels,
+    find_named,
+    leave_out,
+    pair,
+    warn_of_idle,
+)
 from offroad_seg_core.datasets.split_lists import choose, frame_of, sequence_of
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
@@ -56,16 +62,21 @@ class WildScenesConfig:
         Raises:
             DatasetError: A list, a folder or a partner is missing, or the split has no frames.
         """
-        every = pair(
-            find_named(self.root, '*/image/*'),
-            find_labels(self.root, '*/indexLabel/*'),
+        images = find_named(self.root, '*/image/*')
+        labels = find_labels(self.root, '*/indexLabel/*')
+        every = {**labels, **images}
+        warn_of_idle(every, self.exclude, str(self.root))
+        # Of all frames: a published list also names those that are left out.
+        chosen = self._choose(every, split)
+        pairs = pair(
+            leave_out(images, self.exclude, 'exclude'),
+            leave_out(labels, self.exclude, 'exclude'),
             str(self.root),
         )
-        label_of = {name: label for name, _, label in every}
-        images = self._choose({name: image for name, image, _ in every}, split)
         files = [
-            FrameFiles(self.root / image, self.root / label_of[name], sequence_of(name))
-            for name, image in images.items()
+            FrameFiles(self.root / image, self.root / label, sequence_of(name))
+            for name, image, label in pairs
+            if name in chosen
         ]
         native = self.native_taxonomy()
         reader = create_reader(native, taxonomy, 'raw_ids', self.mapping, self.unknown)
@@ -74,8 +85,7 @@ class WildScenesConfig:
     def _choose(self, files: dict[str, str], split: Split) -> dict[str, str]:
         folder = self.lists or self.root
         lists = {key: folder / name for key, name in _LISTS.items()}
-        chosen = choose(files, split, self.root, self.validation, lists, _read_list)
-        return leave_out(chosen, self.exclude, 'exclude')
+        return choose(files, split, self.root, self.validation, lists, _read_list)
 
 
 def _read_list(path: Path) -> list[str]:

@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +108,21 @@ class TestPairs:
             frames_of(field)
         assert len(frames_of(field, skip_unlabelled=True)) == 10
 
+    def test_folders_are_left_out_where_pairs_are_by_stem(self, make_tree):
+        make_tree(['images/day1/a.jpg', 'images/day2/b.jpg', 'images/day2/a.jpg'])
+        root = make_tree(['masks/b.png', 'masks/a.png'], 7)
+        make_tree('my_classes.yaml', CLASSES)
+        frames = frames_of(root, pair_by='stem', exclude=['day2/*'])
+        assert [item.image.as_posix() for item in frames.files] == [f'{root}/images/day1/a.jpg']
+
+    @pytest.mark.parametrize('pair_by', ['path', 'stem'])
+    def test_a_glob_that_leaves_nothing_out(self, field, pair_by, make_tree):
+        match = r'exclude: nroth/\* fits no frame, expected what .* such as north/0; mend'
+        with pytest.raises(DatasetError, match=match):
+            frames_of(field, exclude=['west/*', 'nroth/*'], pair_by=pair_by)
+        make_tree('masks/north/9.png', 300)  # a label alone may be left out too
+        assert len(frames_of(field, exclude=['north/9'])) == 10
+
     def test_nothing_fits(self, field):
         with pytest.raises(DatasetError, match=r'no file fits images/\*\*/\*\.png'):
             frames_of(field, images='images/**/*.png', labels=None)
@@ -147,6 +163,13 @@ class TestValidation:
         match = r'validation: images/x/\* fits no image; paths look like images/north/0\.JPG'
         with pytest.raises(DatasetError, match=match):
             frames_of(field, validation=['images/south/*', 'images/x/*'])
+
+    def test_globs_below_the_working_directory(self, field, monkeypatch):
+        monkeypatch.chdir(field)
+        config = PairsConfig(
+            'pairs', Path('.'), 'images/**/*.jpg', None, 'rugd', validation=('images/south/*',)
+        )
+        assert len(config.frames('validation', config.native_taxonomy())) == 2
 
     @pytest.mark.parametrize(('share', 'count'), [(0.2, 2), (0.3, 3), (0.5, 5), (0.8, 8)])
     def test_share_is_of_whole_environments(self, field, share, count, caplog):

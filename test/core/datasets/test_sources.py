@@ -1,4 +1,4 @@
-"""The public datasets with a layout of their own; GOOSE has a file for itself."""
+"""The public datasets with a layout of their own; GOOSE and WildScenes have own files."""
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,6 @@ from offroad_seg_core.datasets.freiburg_forest import FreiburgForestConfig
 from offroad_seg_core.datasets.masks import DatasetError
 from offroad_seg_core.datasets.rellis3d import Rellis3dConfig
 from offroad_seg_core.datasets.rugd import RugdConfig
-from offroad_seg_core.datasets.wildscenes import WildScenesConfig
 from offroad_seg_core.datasets.ycor import YcorConfig
 from offroad_seg_core.taxonomy import load_taxonomy
 
@@ -246,38 +245,6 @@ class TestYcor:
             YcorConfig('ycor', ycor).frames('train', load_taxonomy('ycor'))
         config = YcorConfig('ycor', ycor, exclude=('train/iid2',))
         assert len(config.frames('train', load_taxonomy('ycor'))) == 1
-
-
-class TestWildScenes:
-    @pytest.fixture
-    def wildscenes(self, make_tree):
-        for sequence, stem in (('K-01', '1-1'), ('V-01', '1-1'), ('V-01', '2-2')):
-            make_tree(f'{sequence}/image/{stem}.png')
-            make_tree(f'{sequence}/label/{stem}.png')
-            root = make_tree(f'{sequence}/indexLabel/{stem}.png', 2)
-        return root
-
-    def test_sequences(self, wildscenes):
-        config = WildScenesConfig('wildscenes', wildscenes, validation=('K-01',))
-        taxonomy = load_taxonomy('wildscenes')
-        assert names(config.frames('validation', taxonomy)) == [('K-01', '1-1')]
-        train = config.frames('train', taxonomy)
-        assert names(train) == [('V-01', '1-1'), ('V-01', '2-2')]
-        assert every_pixel(train) == 'dirt'
-
-    def test_published_lists(self, wildscenes):
-        for name, frames in (
-            ('train', ('K-01/image/1-1', 'V-01/image/2-2')),
-            ('val', ('V-01/image/1-1',)),
-        ):
-            rows = [f'x,/WildScenes2d/{frame}.png,y' for frame in frames]
-            (wildscenes / f'{name}.csv').write_text('\n'.join(['id,im_path,label_path', *rows]))
-        config, taxonomy = WildScenesConfig('wildscenes', wildscenes), load_taxonomy('wildscenes')
-        assert names(config.frames('train', taxonomy)) == [('K-01', '1-1'), ('V-01', '2-2')]
-        assert names(config.frames('validation', taxonomy)) == [('V-01', '1-1')]
-        (wildscenes / 'val.csv').write_text('id,path\n')
-        with pytest.raises(DatasetError, match=r"val\.csv: got the columns \['id', 'path'\], exp"):
-            config.frames('train', taxonomy)
 
 
 class TestFreiburgForest:
