@@ -12,7 +12,7 @@ NOTHING = ('none', '', "''", '""')
 
 `ros2 launch` takes no empty value: `left:=''` never gets here.
 """
-_BOOL = ('true', 'false')
+_BOOL = ('true', 'false', 'True', 'False')  # as shells and launch files in Python write them
 
 
 class LaunchError(ValueError):
@@ -41,6 +41,7 @@ SEGMENT_ARGUMENTS = (
     ),
     Argument('engine', '', 'auto (the fastest), tensorrt, …; empty: the parameter file.'),
     Argument('precision', '', 'auto, fp32, fp16, bf16, int8; empty: the parameter file.'),
+    Argument('engine_cache', '', 'Folder of built engines; empty: the parameter file.'),
     Argument('build_only', 'false', 'Build the engine and end.', _BOOL),
     Argument('tta', '', 'off, flip, flip_scales, auto; empty: the parameter file.'),
     Argument('use_sim_time', 'false', 'Take the time from /clock.', _BOOL),
@@ -64,6 +65,9 @@ REPLAY_ARGUMENTS = (
 def with_defaults(arguments: Mapping[str, str], known: Sequence[Argument]) -> dict[str, str]:
     """Return the text of every known argument.
 
+    Launch files hand over known names only: launch cannot tell a misspelt argument from a
+    configuration of the launch file that includes this one.
+
     Raises:
         LaunchError: an argument is not known, or not one of its choices.
     """
@@ -73,9 +77,9 @@ def with_defaults(arguments: Mapping[str, str], known: Sequence[Argument]) -> di
         raise LaunchError(f'got argument {unknown[0]}, expected one of {", ".join(names)}')
     given = {argument.name: arguments.get(argument.name, argument.default) for argument in known}
     for argument in known:
-        if argument.choices == _BOOL:
-            given[argument.name] = given[argument.name].lower()
         if argument.choices and given[argument.name] not in argument.choices:
             choices = ', '.join(repr(choice) for choice in argument.choices)
             raise LaunchError(f'{argument.name}: got {given[argument.name]!r}, expected {choices}')
+        if argument.choices == _BOOL:
+            given[argument.name] = given[argument.name].lower()
     return given

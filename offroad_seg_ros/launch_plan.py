@@ -29,6 +29,7 @@ from offroad_seg_ros.launch_params_file import NODE, read_params_file, refuse_ou
 
 DEMO_BUNDLE = Path('models') / 'demo_desert'
 _OWN_ARGUMENT = ('windshield', 'left')
+_PARAMETERS = ('engine', 'precision', 'tta')
 _WAIT_S = 120.0  # loading a model can take that long
 _TOPIC = re.compile(r'(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
@@ -83,7 +84,9 @@ def plan_segment(
     file_names = list(settings.get('cameras') or ())
     transport = given['transport'] or settings.get('transport', 'raw')
     cameras = _asked_cameras(given, file_names, transport)
-    parameters = {name: given[name] for name in ('engine', 'precision', 'tta') if given[name]}
+    parameters = {name: given[name] for name in _PARAMETERS if given[name]}
+    if given['engine_cache']:
+        parameters['engine_cache'] = str(Path(given['engine_cache']).expanduser())
     if given['transport']:
         parameters['transport'] = transport
     if list(cameras) != file_names:

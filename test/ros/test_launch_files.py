@@ -28,6 +28,7 @@ VALUES = {
     'build_only': 'true',
     'engine': 'onnxruntime',
     'precision': 'fp32',
+    'engine_cache': '/tmp/engines',
     'tta': 'off',
     'use_sim_time': 'true',
     'rviz': 'true',

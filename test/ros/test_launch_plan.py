@@ -68,6 +68,21 @@ def test_given_values_become_parameters(bundle, name):
     assert name not in plan_segment({'bundle': bundle, name: ''}, {}).parameters
 
 
+def test_the_engine_cache_is_a_folder(bundle):
+    given = {'bundle': bundle, 'engine_cache': '~/engines'}
+    assert plan_segment(given, {}).parameters['engine_cache'] == str(Path.home() / 'engines')
+    assert 'engine_cache' not in plan_segment({'bundle': bundle}, {}).parameters
+
+
+def test_booleans_are_written_in_either_way(bundle):
+    choices = {argument.name: argument.choices for argument in SEGMENT_ARGUMENTS}
+    for text in ('True', 'true', 'False', 'false'):
+        assert text in choices['rviz']  # launch itself refuses what is no choice
+        plan = plan_segment({'bundle': bundle, 'rviz': text, 'use_sim_time': text}, {})
+        assert bool(plan.rviz_arguments) is text.startswith(('t', 'T'))
+        assert plan.parameters.get('use_sim_time', False) is text.startswith(('t', 'T'))
+
+
 def test_build_only_is_a_parameter_when_it_is_true(bundle):
     given = {'bundle': bundle, 'build_only': 'true'}
     assert plan_segment(given, {}).parameters['build_only'] is True
@@ -153,7 +168,7 @@ def test_rviz_sees_the_camera_under_the_nodes_name(bundle):
         ({'windshield': '', 'left': ''}, 'got no camera.*windshield:=TOPIC'),
         ({'windshield': 'a b'}, "windshield: got 'a b', expected a topic"),
         ({'windshield': '/w/compressed'}, 'with transport raw; fix: transport:=compressed'),
-        ({'rviz': 'maybe'}, "rviz: got 'maybe', expected 'true', 'false'"),
+        ({'rviz': 'maybe'}, "rviz: got 'maybe', expected 'true', 'false', 'True', 'False'"),
         ({'cameras': 'rear'}, "cameras: got 'rear', expected NAME=TOPIC"),
         ({'cameras': 'left=/a'}, 'which have their own argument'),
         ({'cameras': 'a=/a,a=/b'}, 'each name once'),
