@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 import re
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
@@ -101,10 +102,15 @@ def camera_names(topics: list[str]) -> list[str]:
         if len(set(names)) == len(names):
             break
     # Topics that differ only in their last, generic parts: number them.
-    return [
-        name if names.count(name) == 1 else f'{name}_{names[: index + 1].count(name)}'
-        for index, name in enumerate(names)
-    ]
+    taken = {name for name in names if names.count(name) == 1}
+    unique = []
+    for name in names:
+        if names.count(name) > 1:
+            numbered = (f'{name}_{number}' for number in count(1))
+            name = next(entry for entry in numbered if entry not in taken)
+            taken.add(name)
+        unique.append(name)
+    return unique
 
 
 def _telling_parts(topic: str) -> list[str]:

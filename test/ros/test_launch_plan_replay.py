@@ -88,6 +88,10 @@ def test_replay_errors_name_what_the_bag_holds(bundle, make_bag, tmp_path):
         (['/image_raw'], ['camera']),
         (['/zed2/3d__cam/image'], ['camera_3d_cam']),
         (['/cam/rgb', '/cam/image'], ['camera_1', 'camera_2']),
+        (
+            ['/front/image_raw', '/front/image_rect', '/front_1/image_raw'],
+            ['front_2', 'front_3', 'front_1'],
+        ),
     ],
 )
 def test_cameras_are_named_after_their_topics(topics, names):
