@@ -180,12 +180,12 @@ def recorded_labels(path: str | Path) -> dict[str, LabelSource]:
     """
     path = Path(path)
     with open_bag(path) as bag:
-        types = {entry.topic: entry.msgtype for entry in bag.connections}
+        types, told = {entry.topic: entry.msgtype for entry in bag.connections}, [bag.notes]
     masks, confidences = output_topics(types, 'mask'), output_topics(types, 'confidence')
     if not masks:
         held = ', '.join(sorted(types)) or 'nothing'
         raise SourceError(f'{path}: got no topic .../segmentation/mask; it holds {held}')
-    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, None, False)}
+    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, None, False, told)}
     if confidences:
         found[CONFIDENCE] = LabelTopics(path, confidences, None, False)
     return found
@@ -207,7 +207,8 @@ def _label_topics(
     with open_bag(path) as bag:
         check_topics(bag, topics)
         name = options.taxonomy or bag.custom_data.get(TRUTH_TAXONOMY_KEY, '')
-    return LabelTopics(path, topics, _reader(name, classes, options), beside_frames)
+    reader = _reader(name, classes, options)
+    return LabelTopics(path, topics, reader, beside_frames, [bag.notes])
 
 
 def _topics_of(path: Path) -> dict[str, str]:

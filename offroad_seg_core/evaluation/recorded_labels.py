@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 import re
@@ -28,7 +28,15 @@ _CLASSES, _NO_CLASSES = re.compile('label|semantic'), re.compile('depth|instance
 
 
 class LabelSource(Protocol):
-    """Label maps by camera and stamp."""
+    """Label maps by camera and stamp.
+
+    Attributes:
+        notes: What could not be read, as sentences; grows while maps are attached.
+    """
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See above."""
 
     def attach(self, key: str, frames: Frames, start_ns: int | None) -> Frames:
         """Yield the frames, those that have a label map with it as ``maps[key]``.
@@ -52,16 +60,24 @@ class LabelTopics:
         topics: Camera -> topic.
         reader: Makes the class ids wanted of stored ids; None: they are these already.
         beside_frames: Whether the frames are of the same bag, so that bag times compare.
+        told: Notes of each time that the bag was opened.
     """
 
     path: Path
     topics: Mapping[str, str]
     reader: MaskReader | None
     beside_frames: bool
+    told: list[list[str]] = field(default_factory=list, compare=False)
+
+    @property
+    def notes(self) -> list[str]:
+        """See LabelSource."""
+        return list(dict.fromkeys(note for notes in self.told for note in notes))
 
     def attach(self, key: str, frames: Frames, start_ns: int | None) -> Frames:
         """Yield frames with their labels, see LabelSource."""
         with open_bag(self.path) as bag:
+            self.told.append(bag.notes)  # which grows
             attach = self._attach_beside if self.beside_frames else self._attach_by_stamp
             yield from attach(bag, key, frames, start_ns)
 
@@ -118,6 +134,8 @@ class LabelFolder:
     Raises:
         SourceError: There are none.
     """
+
+    notes: Sequence[str] = ()
 
     def __init__(self, folder: str | Path, reader: MaskReader) -> None:
         self._folder, self._reader = Path(folder), reader

@@ -33,7 +33,9 @@ class LabelledFrames:
     @property
     def notes(self) -> Sequence[str]:
         """See Source."""
-        return self._source.notes
+        told = [note for labels in self._labels.values() for note in labels.notes]
+        # Frames and labels of one bag say the same.
+        return list(dict.fromkeys([*self._source.notes, *told]))
 
     def part_start_ns(self, part: int) -> int | None:
         """Return the time of recording at which a part begins, see Source."""

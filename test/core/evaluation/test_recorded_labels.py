@@ -34,6 +34,25 @@ def test_recorded_labels_of_cameras_with_clocks_of_their_own(drives, tmp_path):
     assert 0 < len(frames) < 40
 
 
+def test_damage_in_the_bag_of_labels_is_a_note(drives, tmp_path):
+    pixels, mask = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
+    with MessageBag(tmp_path / 'drive') as drive, MessageBag(tmp_path / 'live') as live:
+        for index in range(1, 5):
+            time_ns = index * drives.STEP_NS
+            drive.write_image('/front/image_raw', time_ns, Header(time_ns), pixels, 'bgr8')
+            topic = '/front/segmentation/mask'
+            live.write_image(topic, time_ns, Header(time_ns), mask, 'mono8')
+    drives.damage_chunk(tmp_path / 'live', 0)
+    (tmp_path / 'live' / 'metadata.yaml').unlink()
+    source = LabelledFrames(open_frames(tmp_path / 'drive'), recorded_labels(tmp_path / 'live'))
+    assert len(source.notes) == 1
+    assert 'has no metadata.yaml' in source.notes[0]
+    frames = source.frames(0, UniqueNames())
+    next(frames)
+    _, damaged = source.notes
+    assert 'damaged after' in damaged
+
+
 def test_label_maps_are_preferred_among_exact_images():
     cameras = {'/front/image_raw': CameraTopic('front', '/front/image_raw')}
 
