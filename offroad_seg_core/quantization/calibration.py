@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from offroad_seg_core.datasets.analysis.features import describe_image
 from offroad_seg_core.datasets.frames import FrameSet
+from offroad_seg_core.evaluation.inputs import is_bag
 from offroad_seg_core.evaluation.sources.bag import BagFrames
 from offroad_seg_core.evaluation.sources.frame import SourceError, UniqueNames
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
@@ -25,7 +26,6 @@ SAME_SCENE = 0.2
 """Distance of two frames' features (see describe_image): frames of a drive that follow one another
 are 0.07 to 0.13 apart, the nearest frames of different places 0.23."""
 ONE_SCENE_SHARE = 0.9
-_BAG_SUFFIXES = ('.mcap', '.db3')
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def load_calibration(
     Raises:
         SourceError, BagError: There are no frames.
     """
-    source = BagFrames(path, topics) if _is_bag(Path(path)) else PictureFrames(path)
+    source = BagFrames(path, topics) if is_bag(Path(path)) else PictureFrames(path)
     wanted = set(np.linspace(0, source.num_frames - 1, max_frames).round().astype(int).tolist())
     preprocessor = Preprocessor(spec)
     images, features, broken = [], [], 0
@@ -111,13 +111,6 @@ def load_calibration(
     for warning in warnings:
         log.warning('%s', warning)
     return CalibrationSet(np.stack(images), str(path), warnings)
-
-
-def _is_bag(path: Path) -> bool:
-    if not path.is_dir():
-        return path.suffix in _BAG_SUFFIXES
-    has_bag_file = any(file.suffix in _BAG_SUFFIXES for file in path.iterdir())
-    return has_bag_file or (path / 'metadata.yaml').is_file()
 
 
 def _describe(image: NDArray[np.uint8], geometry: Geometry, spec: InputSpec) -> np.ndarray:

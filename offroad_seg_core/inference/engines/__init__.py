@@ -141,7 +141,7 @@ def create_engine(
 def _open(bundle: Bundle, name: str, settings: EngineSettings) -> Engine:
     if name == 'auto':
         return fastest(ENGINES, bundle, settings)
-    is_int8_open = settings.precision == 'auto' and has_checked_int8(bundle)
+    is_int8_open = settings.precision == 'auto' and has_checked_int8(bundle, name)
     if name in CPU_ENGINES and (is_int8_open or settings.num_streams > 1):
         return fastest({name: ENGINES[name]}, bundle, settings)
     engine, duration_ms = open_engine(ENGINES[name], bundle, settings)

@@ -140,13 +140,19 @@ def _candidates(engines: _Factories, bundle: Bundle, precision: str) -> Iterator
     names = [*(_GPU_ENGINES if on_gpu else ()), *CPU_ENGINES, *(() if on_gpu else ('torch',))]
     for name in [name for name in names if name in engines]:
         yield name, precision
-        if precision == 'auto' and name in CPU_ENGINES and has_checked_int8(bundle):
+        if precision == 'auto' and name in CPU_ENGINES and has_checked_int8(bundle, name):
             yield name, 'int8'
 
 
-def has_checked_int8(bundle: Bundle) -> bool:
-    """Tell whether the bundle brings an int8 file whose accuracy was checked."""
-    return any(model.precision == 'int8' and model.is_checked for model in bundle.manifest.models)
+def has_checked_int8(bundle: Bundle, engine: str) -> bool:
+    """Tell whether the bundle brings an int8 file whose accuracy was checked, with this engine.
+
+    A bundle that does not say which engines it was checked with was checked with all of them.
+    """
+    measured = bundle.manifest.metrics.get('quantization', {}).get('int8', CPU_ENGINES)
+    return engine in measured and any(
+        model.precision == 'int8' and model.is_checked for model in bundle.manifest.models
+    )
 
 
 def _try_threads(make: EngineFactory, trials: _Trials, settings: EngineSettings) -> None:

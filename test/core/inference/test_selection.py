@@ -143,6 +143,17 @@ def test_int8_takes_part_where_its_accuracy_was_checked(bundle, settings, is_che
     assert engine.info.precision == ('int8' if is_checked else 'fp32')
 
 
+@pytest.mark.parametrize('name', ['openvino', 'onnxruntime'])
+def test_int8_is_for_the_engines_that_it_was_checked_with(bundle, settings, name):
+    int8 = ModelFile(precision='int8', file='model.onnx', is_checked=True)
+    measured = {'quantization': {'int8': {'openvino': {'miou_drop': 0.001}}}}
+    changes = {'models': (*bundle.manifest.models, int8), 'metrics': measured}
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update=changes))
+    factory = Factory(name, lambda s: 0.001 if s.precision == 'int8' else 0.04)
+    engine = fastest({name: factory}, bundle, settings)
+    assert engine.info.precision == ('int8' if name == 'openvino' else 'fp32')
+
+
 @pytest.mark.parametrize(
     ('is_checked', 'precision', 'expected'),
     [(True, 'auto', 'int8'), (False, 'auto', 'fp32'), (True, 'fp32', 'fp32')],

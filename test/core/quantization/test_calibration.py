@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from offroad_seg_core.bags.library import zstd
 from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.datasets.frames import FrameFiles, FrameSet
@@ -88,6 +89,16 @@ def test_a_bag_of_two_cameras(tmp_path):
     assert front.images[:, 5, 5, 0].tolist() == [0, 80, 140]
     with pytest.raises(BagError, match='/rear'):
         load_calibration(tmp_path / 'drive', SPEC, 3, ['/rear'])
+
+
+def test_a_compressed_file_of_a_bag(tmp_path):
+    with MessageBag(tmp_path / 'drive') as bag:
+        pixels = np.full((32, 48, 3), 20, np.uint8)
+        bag.write_image('/front/image_raw', 10, Header(10), pixels, 'rgb8')
+    (file,) = (tmp_path / 'drive').glob('*.mcap')
+    packed = tmp_path / 'drive_0.mcap.zstd'
+    packed.write_bytes(zstd.compress(file.read_bytes()))
+    assert len(load_calibration(packed, SPEC).images) == 1
 
 
 def test_pictures_that_cannot_be_read(tmp_path):
