@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+import os
 import select
 import signal
 import sys
@@ -60,10 +61,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _has_terminal() -> bool:
+    """Return whether keys are for this process: a background job would be stopped for asking."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # not the terminal that controls this process: nothing stops it
+        return True
+
+
 @contextmanager
 def _on_space(act: Callable[[], None]) -> Iterator[None]:
     """Call ``act`` from a thread for each hit of the space bar, where there is a terminal."""
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         yield
         return
     settings, ended = termios.tcgetattr(sys.stdin), threading.Event()
