@@ -6,7 +6,7 @@ The parameter file is the one source of defaults: an argument that is not given 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import json
 from pathlib import Path
@@ -26,6 +26,7 @@ from offroad_seg_ros.launch_arguments import (
     with_defaults,
 )
 from offroad_seg_ros.launch_params_file import NODE, read_params_file, refuse_outranked
+from offroad_seg_ros.launch_rviz import write_layout
 
 DEMO_BUNDLE = Path('models') / 'demo_desert'
 _OWN_ARGUMENT = ('windshield', 'left')
@@ -106,7 +107,7 @@ def plan_segment(
         remappings,
         added_environment(environment),
         {camera.name: camera.input_topic for camera in remapped},
-        _rviz_arguments(given, remappings) if given['rviz'] == 'true' else (),
+        _rviz_arguments(given, cameras, transport, remappings),
     )
 
 
@@ -201,10 +202,15 @@ def _remapping_arguments(remappings: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _rviz_arguments(
-    given: Mapping[str, str], remappings: Sequence[tuple[str, str]]
+    given: Mapping[str, str],
+    cameras: Iterable[str],
+    transport: str,
+    remappings: Sequence[tuple[str, str]],
 ) -> tuple[str, ...]:
     """Return RViz's command line; it sees the camera images under the node's names too."""
-    config = str(share_folder() / 'config' / 'rviz' / 'segmentation.rviz')
+    if given['rviz'] != 'true':
+        return ()
+    config = write_layout(list(cameras), transport)
     sim_time = f'use_sim_time:={given["use_sim_time"]}'
     return ('-d', config, '--ros-args', '-p', sim_time, *_remapping_arguments(remappings))
 

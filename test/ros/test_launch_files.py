@@ -7,6 +7,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 import sys
 from types import ModuleType, SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 import yaml
@@ -133,7 +134,8 @@ def _started(module, given):
 
 
 @pytest.fixture
-def base(tmp_path):
+def base(tmp_path, monkeypatch):
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
     bundle = tmp_path / 'bundle'
     bundle.mkdir()
     (bundle / 'manifest.yaml').touch()
@@ -178,7 +180,7 @@ def test_each_argument_reaches_the_processes(file, argument, base, monkeypatch):
         recorder = ('offroad_seg_ros', 'latency_recorder', list(plan.recorder_arguments))
         expected.append(recorder)
     if argument == 'rviz':
-        expected.append(('rviz2', 'rviz2', list(plan.rviz_arguments)))
+        expected.append(('rviz2', 'rviz2', ['-d', ANY, *plan.rviz_arguments[2:]]))
     got = [(package, name, words) for package, name, words, _ in started]
     assert [entry[:2] for entry in got] == [entry[:2] for entry in expected]
     for (_, _, words), (_, _, wanted) in zip(got, expected, strict=True):
@@ -191,25 +193,3 @@ def test_every_executable_is_installed():
     setup = (ROOT / 'setup.py').read_text()
     for name in ('segmentation_node', 'bag_player', 'bag_recorder', 'latency_recorder'):
         assert f"'{name} = offroad_seg_ros.{name}:main'" in setup
-
-
-def test_rviz_shows_the_topics_of_the_interface():
-    config = yaml.safe_load((ROOT / 'config' / 'rviz' / 'segmentation.rviz').read_text())
-    manager = config['Visualization Manager']
-    assert manager['Global Options']['Fixed Frame']
-    displays = manager['Displays']
-    assert {display['Class'] for display in displays} == {'rviz_default_plugins/Image'}
-    assert len({display['Name'] for display in displays}) == len(displays)
-    shown = {entry['Topic']['Value']: entry['Topic'] for entry in displays if entry['Enabled']}
-    outputs = ('segmentation/overlay', 'segmentation/class_colors')
-    wanted = [
-        f'/{camera}/{name}' for camera in ('windshield', 'left') for name in ('image', *outputs)
-    ]
-    assert list(shown) == wanted
-    for topic, settings in shown.items():
-        is_output = 'segmentation' in topic
-        # Outputs are offered reliable; a best effort request satisfies every camera driver.
-        assert settings['Reliability Policy'] == ('Reliable' if is_output else 'Best Effort')
-        assert settings['Durability Policy'] == 'Volatile'
-        assert settings['History Policy'] == 'Keep Last'
-        assert settings['Depth'] == 1
