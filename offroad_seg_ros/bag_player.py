@@ -142,7 +142,8 @@ def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> No
             cameras = [camera.input_topic for camera in find_cameras(player.topics)]
             awaited = given.wait_for or cameras
             for topic in player.wait_for_subscribers(awaited, given.wait_for_subscribers):
-                node.get_logger().warning(f'{topic} has no subscriber; playing all the same')
+                lack = 'has no subscriber' if topic in player.topics else 'is not played'
+                node.get_logger().warning(f'{topic} {lack}; playing all the same')
         player.play()
         node.get_logger().info(f'{player.num_published} messages played')
 

@@ -103,9 +103,10 @@ class BagPlayer:
         """Wait until each of these published topics has a steady number of subscribers above 0.
 
         ``/clock`` ticks at the start of the bag meanwhile. Returns the topics that have none even
-        so.
+        so, and those that are not published.
         """
-        watched = [p for p in self._publishers.values() if p.topic_name in set(topics)]
+        asked = {self._node.resolve_topic_name(topic): None for topic in topics}
+        watched = [p for p in self._publishers.values() if p.topic_name in asked]
         deadline = time.monotonic() + timeout_s
         counts, since = None, time.monotonic()
         while not self._stopped.is_set() and time.monotonic() < deadline:
@@ -116,7 +117,8 @@ class BagPlayer:
                 break
             self._tick(self.start_ns, 0.02)
             self._stopped.wait(0.02)
-        return tuple(p.topic_name for p in watched if not p.get_subscription_count())
+        served = {p.topic_name for p in watched if p.get_subscription_count()}
+        return tuple(topic for topic in asked if topic not in served)
 
     def play(self) -> None:
         """Play to the end, over and over if asked to; return early after stop()."""

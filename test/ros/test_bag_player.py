@@ -123,6 +123,13 @@ def test_a_recording_of_a_playback_has_the_same_messages(bag, tmp_path, nodes, t
     assert all(0 < at - sent_ns[data] < 10**9 for name, data, at in arrived if name == topics[0])
 
 
+def test_it_waits_for_relative_topics_and_tells_of_unknown_ones(bag, nodes, topic):
+    with open_bag(bag) as reader:
+        player = BagPlayer(nodes[0], reader)
+        awaited = [f'{topic[1:]}/names', 'nowhere']
+        assert player.wait_for_subscribers(awaited, 0.8) == (f'{topic}/names', '/nowhere')
+
+
 @pytest.mark.parametrize('rate', [1.0, 0.5])
 def test_time_runs_at_the_rate_and_forwards(bag, nodes, rate):
     player_node, listener = nodes
