@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+import lzma
 from pathlib import Path, PurePosixPath
 import re
 import stat
@@ -19,6 +20,8 @@ import zlib
 
 # Image files are compressed already; an archive of them that grows more is a bomb.
 MAX_GROWTH = 100.0
+# What reading a broken archive raises, beside OSError without a number.
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 _WINDOWS_DRIVE = re.compile(r'[A-Za-z]:')
 
 
@@ -61,14 +64,15 @@ class Archive:
             else:
                 self._tar = tarfile.open(path)  # noqa: SIM115
             self.members = tuple(self._list())
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        except BaseException as error:
             self.close()
+            # Those of the system have a number, those of decompressors have none.
+            is_content = isinstance(error, OSError) and error.errno is None
+            if not (is_content or isinstance(error, BROKEN)):
+                raise
             raise ArchiveError(
                 f'{path}: not a whole zip or tar archive ({error}); delete it and run again'
             ) from error
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> Archive:
         return self
@@ -97,6 +101,7 @@ class Archive:
         else:
             assert self._tar is not None
             self._tar_infos = {info.name: info for info in self._tar}
+            _check_end(self._tar)
             entries = _tar_entries(self._tar, self.path)
         members = list(entries)
         _check_names(self.path, [member.name for member in members])
@@ -133,6 +138,24 @@ def _tar_entries(archive: tarfile.TarFile, path: Path) -> Iterator[Member]:
             raise ArchiveError(f'{path}: {info.name!r} is a link or a device, expected files only')
         if info.isfile():
             yield Member(info.name, info.size, None)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise what a broken archive raises if the end is not where tarfile stopped listing.
+
+    It takes a damaged header for the end, and does not read as far as the checksum of a
+    compressed file.
+    """
+    stream = archive.fileobj
+    assert stream is not None
+    stream.seek(archive.offset)
+    end = stream.read(2 * tarfile.BLOCKSIZE)
+    if end != bytes(2 * tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(
+            f'got no end but a damaged header or nothing at byte {archive.offset} of its content'
+        )
+    while stream.read(1 << 20):
+        pass
 
 
 def check_name(archive: Path, name: str) -> None:

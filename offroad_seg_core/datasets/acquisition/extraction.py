@@ -7,12 +7,11 @@ from contextlib import contextmanager
 import errno
 import os
 from pathlib import Path
-import zipfile
 import zlib
 
 from tqdm import tqdm
 
-from offroad_seg_core.datasets.acquisition.archives import Archive, ArchiveError, Member
+from offroad_seg_core.datasets.acquisition.archives import BROKEN, Archive, ArchiveError, Member
 
 _CHUNK_BYTES = 1 << 20
 
@@ -122,7 +121,7 @@ def _write(archive: Archive, member: Member, path: Path) -> None:
     try:
         _copy(archive, member, temporary)
         os.replace(temporary, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (*BROKEN, NotImplementedError) as error:
         raise ArchiveError(
             f'{archive.path}: {member.name!r} cannot be read: {error}; delete the archive and '
             'download it again'
