@@ -14,6 +14,7 @@ from offroad_seg_core.datasets.frames import FrameFiles, FrameSet, Split
 from offroad_seg_core.datasets.label_source import create_reader
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 from offroad_seg_core.world import DEMO_SEED
+from offroad_seg_core.world.camera import Camera
 from offroad_seg_core.world.dataset import DatasetOptions, write_dataset
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class WorldConfig:
     mapping: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that what is measured was never trained on."""
+        """Check that what is measured was never trained on, and that it can be rendered."""
+        Camera(self.size)  # raises: a bad size must not show when the folder is claimed already
         train, validation = self.seeds('train'), self.seeds('validation')
         for name, seeds in (('train_seeds', train), ('validation_seeds', validation)):
             if not seeds:

@@ -121,7 +121,9 @@ class LensSpots(albumentations.ImageOnlyTransform):
         height, width = img.shape[:2]
         cover = self._cover((max(1, height // 2), max(1, width // 2)), params['spots'])
         cover = cv2.resize(cover, (width, height), interpolation=cv2.INTER_LINEAR)
-        behind = cv2.resize(img, (max(1, width // 16), max(1, height // 16)), cv2.INTER_AREA)
+        behind = cv2.resize(
+            img, (max(1, width // 16), max(1, height // 16)), interpolation=cv2.INTER_AREA
+        )
         behind = cv2.GaussianBlur(behind, (0, 0), 1.5)
         if self.mode == 'dirt':
             behind = np.round(behind * np.array([0.42, 0.36, 0.3])).astype(np.uint8)

@@ -32,6 +32,12 @@ def test_what_is_measured_was_never_trained_on(change, match):
         load_config(WorldConfig, {**SOURCE, **change})
 
 
+@pytest.mark.parametrize('size', [[8, 960], [544, 9000], [-16, 96]])
+def test_a_size_that_cannot_be_rendered_is_refused_before_the_folder_is_made(size):
+    with pytest.raises(ConfigError, match=r'camera size .* is outside 16\.\.8192 px'):
+        load_config(WorldConfig, {**SOURCE, 'size': size})
+
+
 def test_other_taxonomies_are_refused():
     config = load_config(WorldConfig, SOURCE)
     with pytest.raises(DatasetError, match='no class of falcon10 has the name of one of goose64'):

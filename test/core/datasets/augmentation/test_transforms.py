@@ -3,6 +3,7 @@ import pytest
 
 albumentations = pytest.importorskip('albumentations')
 
+from offroad_seg_core.datasets.augmentation.conditions import LensSpots  # noqa: E402
 from offroad_seg_core.datasets.augmentation.library import (  # noqa: E402
     DROPOUTS,
     IMAGE_ONLY,
@@ -153,4 +154,10 @@ class TestImageOnly:
         dirt = view('LensSpots', mode='dirt', num_range=[8, 8])
         assert dirt.min() < 80
         assert dirt.max() == 100
+        # Drops show an average of what is behind, not single pixels of it.
+        lines = np.zeros((256, 256, 3), np.uint8)
+        lines[:, 7::16] = lines[:, 8::16] = 255
+        spots = np.array([[0.5, 0.5, 0.3, 1.0, 1.0]])
+        drop = LensSpots(mode='drops').apply(lines, spots=spots)
+        assert abs(drop[128, 112:144].mean() - 255 / 8) < 4
         assert (view('LensSpots', mode='drops', num_range=[0, 0]) == 100).all()
