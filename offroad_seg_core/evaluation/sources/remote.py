@@ -41,7 +41,10 @@ class RemoteDrive:
         files, path = filesystem(url)
         digest = hashlib.sha256()
         for name in sorted(files.find(path)):
-            digest.update(f'{name} {files.ukey(name)}\n'.encode())
+            # Of HTTP the key is the address alone.
+            info = files.info(name)
+            facts = [info.get(key) for key in ('size', 'ETag', 'Last-Modified')]
+            digest.update(f'{name} {files.ukey(name)} {facts}\n'.encode())
         if not files.exists(path):
             raise SourceError(f'{url}: not there; fix: give the URL of a bag or a video')
         self._fingerprint = digest.hexdigest()

@@ -97,6 +97,30 @@ def test_a_drive_in_object_storage_is_evaluated_like_a_local_one(
     assert json.dumps(changed.identity()) != before
 
 
+def test_a_file_that_changed_at_its_address_is_another_drive(tmp_path, monkeypatch):
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    files, facts = fsspec.filesystem('memory'), {}
+    info = MemoryFileSystem.info
+    monkeypatch.setattr(MemoryFileSystem, 'ukey', lambda _, path: path)  # as of HTTP
+    monkeypatch.setattr(MemoryFileSystem, 'info', lambda self, path: info(self, path) | facts)
+    place, seen = f'/{tmp_path.name}/drive.mcap', []
+    for content, told in (
+        (b'123', {}),
+        (b'1234', {}),
+        (b'1234', {'ETag': '"1"'}),
+        (b'1234', {'ETag': '"2"'}),
+        (b'1234', {'Last-Modified': 'Sat, 21 Nov 2026 21:00:00 GMT'}),
+    ):
+        files.pipe_file(place, content)
+        facts.clear()
+        facts.update(told)
+        seen.append(json.dumps(open_frames(f'memory:/{place}').identity()))
+        assert json.dumps(open_frames(f'memory:/{place}').identity()) == seen[-1]
+    assert len(set(seen)) == 5
+
+
 def test_urls_that_lead_nowhere(fleets, drives):
     with pytest.raises(SourceError, match=r'memory://none/x.mcap: not there'):
         open_frames('memory://none/x.mcap')
