@@ -69,6 +69,14 @@ setup(
         'onnxruntime',
         'openvino',
         'rosbags',
+        # The commands that evaluate drives and compare labels.
+        'Jinja2>=3.1',
+        'av>=17',
+        'mcap>=1',
+        'pillow>=12',
+        'plotly>=7',
+        'simplejpeg>=1.9',
+        'tqdm>=4',
     ]
     + ([] if find_spec('cv2') else ['opencv-python-headless']),
     extras_require={

@@ -71,6 +71,45 @@ def test_each_pin_supports_every_python_of_its_marker():
     assert refused == []
 
 
+_IMPORTED = """
+import ast, sys
+from importlib import import_module, metadata
+from pathlib import Path
+import_module(sys.argv[1])
+names = set()
+for name, module in list(sys.modules.items()):
+    if name.startswith(('offroad_seg_core', 'offroad_seg_ros')):
+        for node in ast.parse(Path(module.__file__).read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                names.add(node.module.split('.')[0])
+            elif isinstance(node, ast.Import):
+                names |= {alias.name.split('.')[0] for alias in node.names}
+owners = metadata.packages_distributions()
+print(*{owners[name][0] for name in names if name in owners})
+"""
+
+
+@pytest.mark.parametrize('script', ['evaluate_bag', 'compare_labels', 'check_engine'])
+def test_what_a_script_imports_is_required(script):
+    """Of those scripts that need no ROS, whose packages are the manifest's."""
+    printed = subprocess.run(
+        [sys.executable, '-c', _IMPORTED, f'offroad_seg_ros.{script}'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    required, needed = (
+        {name.lower().replace('_', '-') for name in names}
+        for names in (
+            re.findall(r"'([\w-]+)", (ROOT / 'setup.py').read_text()),
+            printed.stdout.split(),
+        )
+    )
+    assert 'numpy' in needed
+    assert sorted(needed - required) == []
+
+
 def test_every_data_file_of_the_library_is_packaged():
     setup = (ROOT / 'setup.py').read_text()
     folder = ROOT / 'offroad_seg_core'
