@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,13 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of gamma-coded values
 _MIN_STD = 1e-9
 
 
+class Sample(NamedTuple):
+    """A frame, and what reads its labels."""
+
+    files: FrameFiles
+    reader: MaskReader
+
+
 @dataclass(frozen=True)
 class GroupStatistics:
     """What is known about one group of frames: an environment, a split, a dataset.
@@ -36,7 +43,6 @@ class GroupStatistics:
         features: From ``describe_image``, ``(N, NUM_FEATURES)`` float32 in the order of
             recording; N may be smaller than ``num_frames``.
         examples: Frames to show.
-        reader: Reads the examples' labels; None shows the pictures alone.
     """
 
     name: str
@@ -46,8 +52,7 @@ class GroupStatistics:
     mean_rgb: np.ndarray
     std_rgb: np.ndarray
     features: np.ndarray
-    examples: tuple[FrameFiles, ...] = ()
-    reader: MaskReader | None = None
+    examples: tuple[Sample, ...] = ()
 
     @property
     def is_labelled(self) -> bool:

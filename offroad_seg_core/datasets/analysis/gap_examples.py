@@ -69,20 +69,20 @@ def _read_all(group: GroupStatistics, taxonomy: Taxonomy) -> list[Tiles]:
     tiles = []
     count = len(group.examples)
     chosen = np.linspace(0, count - 1, min(count, _MAX_EXAMPLES)).round().astype(int)
-    for files in (group.examples[place] for place in chosen):
+    for files, reader in (group.examples[place] for place in chosen):
         try:
-            tiles.append(_read(files, group.reader, taxonomy))
+            tiles.append(_read(files, reader, taxonomy))
         except DatasetError as error:
             log.warning('Example left out: %s', error)
     return tiles
 
 
-def _read(files: FrameFiles, reader: MaskReader | None, taxonomy: Taxonomy) -> Tiles:
+def _read(files: FrameFiles, reader: MaskReader, taxonomy: Taxonomy) -> Tiles:
     """Return a small picture and the same under its labels, if it has some."""
     image = read_image(files.image)
     small_wh = (_TILE_WIDTH_PX, max(1, round(_TILE_WIDTH_PX * image.shape[0] / image.shape[1])))
     small = cv2.resize(image, small_wh, interpolation=cv2.INTER_AREA)
-    if reader is None or files.label is None:
+    if files.label is None:
         return small, None
     label_map = cv2.resize(reader.read(files.label), small_wh, interpolation=cv2.INTER_NEAREST)
     return small, overlay(small, label_map, taxonomy.palette_rgb, _ALPHA)
@@ -90,7 +90,7 @@ def _read(files: FrameFiles, reader: MaskReader | None, taxonomy: Taxonomy) -> T
 
 def _shown(groups: Sequence[GroupStatistics]) -> np.ndarray:
     """Return which classes any group has whose labels are shown, ``(C,)`` bool."""
-    pixels = [group.class_pixels * (group.reader is not None) for group in groups]
+    pixels = [group.class_pixels * bool(group.examples) for group in groups]
     return np.sum(pixels, axis=0) > 0
 
 

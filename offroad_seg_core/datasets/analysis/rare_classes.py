@@ -9,7 +9,8 @@ from functools import partial
 import cv2
 import numpy as np
 
-from offroad_seg_core.datasets.analysis.statistics import DatasetStatistics, Sample
+from offroad_seg_core.datasets.analysis.domain_gap import Sample
+from offroad_seg_core.datasets.analysis.statistics import DatasetStatistics
 from offroad_seg_core.datasets.masks import DatasetError, read_image
 from offroad_seg_core.visualization import contact_sheet
 

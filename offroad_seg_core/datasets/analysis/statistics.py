@@ -6,18 +6,16 @@ Nothing here grows with the number of frames but the list of problems.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 import random
-from typing import NamedTuple
 
 import numpy as np
 
-from offroad_seg_core.datasets.analysis.domain_gap import GroupStatistics
+from offroad_seg_core.datasets.analysis.domain_gap import GroupStatistics, Sample
 from offroad_seg_core.datasets.analysis.features import NUM_FEATURES
 from offroad_seg_core.datasets.analysis.scan import FrameRecord, Problem, format_value
 from offroad_seg_core.datasets.analysis.tally import Tally
-from offroad_seg_core.datasets.frames import FrameFiles
 from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.taxonomy import IGNORE_INDEX, Taxonomy
 
@@ -36,15 +34,13 @@ class Group:
         tally: Their sums.
         features: Of evenly spaced frames, in order; of all frames while these are few.
         examples: A few frames to show, evenly drawn.
-        reader: Reads the examples' labels.
     """
 
     split: str
     environment: str
     tally: Tally
     features: list[np.ndarray] = field(default_factory=list)
-    examples: list[FrameFiles] = field(default_factory=list)
-    reader: MaskReader | None = None
+    examples: list[Sample] = field(default_factory=list)
     _step: int = 1
 
     def add(self, record: FrameRecord, reader: MaskReader, rng: random.Random) -> bool:
@@ -53,8 +49,8 @@ class Group:
         if record.image is not None and is_kept:
             self.features.append(record.image.features)
         if not record.problems:
-            draw(self.examples, record.files, self.tally.num_frames, _NUM_EXAMPLES, rng)
-        self.reader = reader
+            example = Sample(record.files, reader)
+            draw(self.examples, example, self.tally.num_frames, _NUM_EXAMPLES, rng)
         self.tally.add(record)
         return is_kept
 
@@ -80,9 +76,16 @@ def join_groups(name: str, groups: Iterable[Group], num_classes: int) -> GroupSt
         mean_rgb=tally.mean_rgb,
         std_rgb=tally.std_rgb,
         features=np.array(features, np.float32).reshape(-1, NUM_FEATURES),
-        examples=tuple(files for group in groups for files in group.examples)[:_NUM_EXAMPLES],
-        reader=groups[0].reader,
+        examples=_draw_evenly([group.examples for group in groups]),
     )
+
+
+def _draw_evenly(parts: Sequence[Sequence[Sample]]) -> tuple[Sample, ...]:
+    """Return a few samples, spread over the parts; those of one part stand in a row."""
+    parts = parts[:: max(1, -(-len(parts) // _NUM_EXAMPLES))]
+    places = [(turn, place) for place, part in enumerate(parts) for turn in range(len(part))]
+    chosen = sorted((place, turn) for turn, place in sorted(places)[:_NUM_EXAMPLES])
+    return tuple(parts[place][turn] for place, turn in chosen)
 
 
 @dataclass
@@ -92,13 +95,6 @@ class UnknownValue:
     pixels: int = 0
     frames: int = 0
     example: str = ''
-
-
-class Sample(NamedTuple):
-    """A labelled frame, and what reads its labels."""
-
-    files: FrameFiles
-    reader: MaskReader
 
 
 class DatasetStatistics:

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from offroad_seg_core.datasets.analysis.domain_gap import GroupStatistics, compare_groups
+from offroad_seg_core.datasets.analysis.domain_gap import GroupStatistics, Sample, compare_groups
 from offroad_seg_core.datasets.analysis.features import describe_image
 from offroad_seg_core.datasets.analysis.gap_examples import draw_examples
 from offroad_seg_core.datasets.analysis.gap_figures import draw_class_shares, plain
@@ -50,8 +50,7 @@ def statistics_of(frames, name):
         mean_rgb=mean,
         std_rgb=np.sqrt(squares / total - mean**2),
         features=np.array(features),
-        examples=frames.files,
-        reader=frames.reader_of(0),
+        examples=tuple(Sample(item, frames.reader_of(0)) for item in frames.files),
     )
 
 
@@ -168,7 +167,8 @@ def test_many_groups_are_drawn_in_rows(groups, taxonomy):
 
 
 def test_a_broken_example_is_left_out(groups, taxonomy, tmp_path, caplog):
-    broken = FrameFiles(tmp_path / 'none.png', None, 'x')
+    reader = groups[0].examples[0].reader
+    broken = Sample(FrameFiles(tmp_path / 'none.png', None, 'x'), reader)
     pair = [GroupStatistics(**{**vars(group), 'examples': (broken,)}) for group in groups]
     assert draw_examples(pair, taxonomy) is None
     assert 'none.png' in caplog.text

@@ -8,6 +8,7 @@ from offroad_seg_core.datasets.analysis.class_weights import class_weights
 from offroad_seg_core.datasets.analysis.features import describe_image
 from offroad_seg_core.datasets.analysis.scan import ScanOptions, scan
 from offroad_seg_core.datasets.analysis.statistics import DatasetStatistics, draw, join_groups
+from offroad_seg_core.datasets.masks import MaskReader
 
 
 @pytest.fixture
@@ -89,7 +90,9 @@ def test_unknown_values_are_collected_over_the_whole_set(make_frame, raw, add_up
     assert vars(statistics.unknown['42']) == {
         'pixels': 7,
         'frames': 2,
-        'example': str(statistics.groups['train', 'here'].examples[0].label).replace('a.', 'b.'),
+        'example': str(statistics.groups['train', 'here'].examples[0].files.label).replace(
+            'a.', 'b.'
+        ),
     }
     assert statistics.total.unknown_pixels == 8
     assert [problem.kind for problem in statistics.problems] == ['unknown values'] * 2
@@ -115,14 +118,28 @@ def test_splits_are_kept_apart_and_joined(make_frame, raw, add_up, taxonomy):
     np.testing.assert_allclose(group.mean_rgb, 127.5)
     np.testing.assert_allclose(group.std_rgb, 127.5)
     assert group.features.shape[0] == 2
-    assert [files.stem for files in group.examples] == ['a', 'b']
+    assert [example.files.stem for example in group.examples] == ['a', 'b']
+
+
+def test_examples_are_of_every_group_each_with_its_reader(
+    make_frame, raw, add_up, taxonomy, frame_set
+):
+    statistics = add_up([make_frame(f'a{number}', label=raw(v100=80)) for number in range(20)])
+    other = MaskReader(taxonomy, 'class_ids')
+    places = [make_frame(f'{p}{n}', environment=p) for p in 'bc' for n in range(5)]
+    for record in scan(frame_set(places), ScanOptions(workers=1)):
+        statistics.add(record, 'validation', other)
+    examples = join_groups('all', statistics.groups.values(), taxonomy.num_classes).examples
+    assert [sum(e.files.stem[0] == p for e in examples) for p in 'abc'] == [4, 4, 4]
+    assert {e.files.stem[0] for e in examples if e.reader is other} == {'b', 'c'}
 
 
 def test_broken_frames_are_no_examples(make_frame, raw, add_up):
     statistics = add_up(
         [make_frame('a', label=raw(v7000=80)), make_frame('b', b'', raw(v7000=80))]
     )
-    assert [files.stem for files in statistics.groups['train', 'here'].examples] == ['a']
+    examples = statistics.groups['train', 'here'].examples
+    assert [example.files.stem for example in examples] == ['a']
     assert [sample.files.stem for sample in statistics.samples[2]] == ['a']
 
 
