@@ -1,9 +1,9 @@
 # The node with TensorRT 10.3 for a Jetson with JetPack 6 (ROS 2 Humble). BASE is NVIDIA's image
-# l4t-jetpack, whose tag must fit the Jetson's L4T (r36.4.0 for JetPack 6.1 and 6.2). From the
-# repository's root, on the Jetson:
-#   docker build -f docker/jetpack6.Dockerfile --build-arg BASE=... -t offroad_seg .
+# l4t-jetpack, whose tag must fit the Jetson's L4T (r36.4.0 for JetPack 6.1 and 6.2; for another
+# --build-arg BASE=nvcr.io/nvidia/l4t-jetpack:TAG). From the repository's root, on the Jetson:
+#   docker build -f docker/jetpack6.Dockerfile -t offroad_seg .
 #   docker run --rm -it --runtime nvidia --ipc=host --net=host -v offroad_seg_cache:/cache offroad_seg
-ARG BASE=l4t-jetpack:r36.4.0
+ARG BASE=nvcr.io/nvidia/l4t-jetpack:r36.4.0
 FROM ${BASE}
 
 ENV DEBIAN_FRONTEND=noninteractive \

@@ -49,7 +49,7 @@ SEGMENT_ARGUMENTS = (
     Argument('params_file', '', 'Parameter file; empty: the shipped segment.param.yaml.'),
 )
 REPLAY_ARGUMENTS = (
-    Argument('bag', '', 'rosbag2 folder or file to play (must be given).'),
+    Argument('bag', '', 'rosbag2 folder; a file needs windshield:=TOPIC (must be given).'),
     Argument('rate', '1.0', 'Bag seconds per second.'),
     Argument('loop', 'false', 'Start again at the end of the bag.', _BOOL),
     Argument('start_paused', 'false', 'Wait for the service /bag_player/pause.', _BOOL),

@@ -225,7 +225,7 @@ def _bundle(text: str) -> Path:
 
 def _player_arguments(given: Mapping[str, str]) -> tuple[str, ...]:
     if not given['bag']:
-        raise LaunchError("bag: got '', expected a rosbag2 folder or file; fix: bag:=PATH")
+        raise LaunchError("bag: got '', expected a rosbag2 folder; fix: bag:=PATH")
     try:
         rate = float(given['rate'])
     except ValueError:
