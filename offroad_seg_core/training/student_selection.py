@@ -24,6 +24,7 @@ from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.bundle_export import export_checkpoint
 from offroad_seg_core.training.checkpoint import Checkpoint
 from offroad_seg_core.training.config import TrainConfig
+from offroad_seg_core.training.initial_weights import with_channels_of_start
 from offroad_seg_core.training.run import resolve_precision, train
 
 log = logging.getLogger(__name__)
@@ -81,10 +82,12 @@ class Student:
 def candidate_config(config: TrainConfig, name: str, output: Path) -> TrainConfig:
     """Return the run of one candidate.
 
-    What was made for another architecture is left out: weights, and losses between layers.
+    What was made for another architecture is left out: weights, and losses between layers. One
+    that starts from a pruned network is as narrow as that, so that what is measured is trained.
 
     Raises:
         ValueError: No candidate of that name.
+        CheckpointError, BundleError: What it starts from cannot be read.
     """
     if name not in CANDIDATES:
         raise ValueError(f'candidates: got {name!r}, expected some of {", ".join(CANDIDATES)}')
@@ -95,13 +98,17 @@ def candidate_config(config: TrainConfig, name: str, output: Path) -> TrainConfi
         model=replace(config.model, name=model, options=dict(options)),
         output=output,
     )
-    if model == config.model.name:
-        return run
+    if model == config.model.name and _encoder(options) == _encoder(config.model.options):
+        return with_channels_of_start(run, resume=(run.folder / 'last.ckpt').exists())
     distillation = run.distillation
     if distillation is not None and distillation.features:
         distillation = replace(distillation, features=())
     model_config = replace(run.model, weights=None)
     return replace(run, model=model_config, init_checkpoint=None, distillation=distillation)
+
+
+def _encoder(options: Mapping[str, Any]) -> Any:
+    return options.get('encoder', 'convnext_tiny')  # as of convnext_tiny_fpn
 
 
 def measure(config: TrainConfig, names: Sequence[str], target: Target) -> list[Student]:

@@ -10,6 +10,7 @@ from offroad_seg_core.training.bundle_export import export_checkpoint
 from offroad_seg_core.training.checkpoint import CheckpointError, load_checkpoint
 from offroad_seg_core.training.initial_weights import with_channels_of_start
 from offroad_seg_core.training.run import train
+from offroad_seg_core.training.student_selection import candidate_config
 
 
 @pytest.fixture(scope='module')
@@ -50,6 +51,12 @@ def test_it_is_resumed_without_its_start(make_config, pruned, tmp_path):
     assert train(config, resume=True).miou_present == scores.miou_present
     with pytest.raises(CheckpointError, match='no such file'):
         train(make_config('name=another', f'init_checkpoint={start}'))
+
+
+def test_a_candidate_is_measured_as_narrow_as_it_is_trained(make_config, pruned):
+    config = make_config(f'init_checkpoint={pruned / "pruned.ckpt"}')
+    run = candidate_config(config, 'ddrnet23_slim', config.output)
+    assert run.model.options['channels']['stem.0.weight'] == [16, 3]
 
 
 def test_whoever_says_channels_has_those(make_config, pruned, finished):

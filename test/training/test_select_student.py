@@ -42,6 +42,19 @@ def test_a_candidate_gets_nothing_of_another_architecture(make_config, finished)
     assert other.distillation.teachers == config.distillation.teachers
 
 
+def test_a_candidate_with_another_encoder_is_another_architecture(make_config):
+    config = make_config(
+        'model={name: convnext_tiny_fpn, options: {encoder: efficientnet_lite0, width: 96}}',
+        'init_checkpoint=start.ckpt',
+    )
+    other = student_selection.candidate_config(config, 'mobilenetv3_large', config.output)
+    assert other.init_checkpoint is None
+    without = make_config('model={name: convnext_tiny_fpn, weights: imagenet}')
+    for name, expected in (('convnext_tiny', 'imagenet'), ('mobilenetv3_large', None)):
+        run = student_selection.candidate_config(without, name, config.output)
+        assert run.model.weights == expected
+
+
 @pytest.fixture
 def arguments(make_config, tmp_path):
     config = make_config('optimizer.max_steps=2')
