@@ -17,9 +17,11 @@ import argparse
 import logging
 from pathlib import Path
 import sys
+import tempfile
 
 from offroad_seg_core.datasets import load_dataset
 from offroad_seg_core.evaluation.label_stride import LabelStrideLimits, choose_label_stride
+from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.export_head import fuse_bundle
 from offroad_seg_core.quantization.accuracy import validation_frames
 from offroad_seg_core.training.bundle_export import export_checkpoint
@@ -37,6 +39,25 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
+def _export(options: argparse.Namespace) -> Bundle:
+    checkpoint = load_checkpoint(options.checkpoint)
+    check_license(checkpoint, options.license)
+    size = parse_size(options.input_size)
+    data = load_dataset(options.data) if options.data else None
+    along = frames_to_check(checkpoint, data, options.frames)
+    if not options.fuse:
+        return export_checkpoint(checkpoint, options.output, options.license, size, along)
+    # Elsewhere first, so that what is there stays if the labels cannot be measured.
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / options.output.name
+        bundle = export_checkpoint(checkpoint, plain, options.license, size, along)
+        frames = validation_frames(data, bundle, options.max_frames)
+        stride, report = choose_label_stride(bundle, frames, LabelStrideLimits())
+        bundle = fuse_bundle(bundle, options.output, stride, report)
+    print(f'labels of {stride}x{stride} pixels, measured on {len(frames)} frames')
+    return bundle
+
+
 def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s %(message)s')
     parser = argparse.ArgumentParser(
@@ -52,17 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--license', help='of the weights (SPDX); default: Apache-2.0')
     options = parser.parse_args(arguments)
     try:
-        checkpoint = load_checkpoint(options.checkpoint)
-        check_license(checkpoint, options.license)
-        size = parse_size(options.input_size)
-        data = load_dataset(options.data) if options.data else None
-        along = frames_to_check(checkpoint, data, options.frames)
-        bundle = export_checkpoint(checkpoint, options.output, options.license, size, along)
-        if options.fuse:
-            frames = validation_frames(data, bundle, options.max_frames)
-            stride, report = choose_label_stride(bundle, frames, LabelStrideLimits())
-            bundle = fuse_bundle(bundle, options.output, stride, report)
-            print(f'labels of {stride}x{stride} pixels, measured on {len(frames)} frames')
+        bundle = _export(options)
     except ValueError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -193,6 +193,23 @@ def test_checkpoint_to_bundle(finished, frames_root, tmp_path, load_script, caps
     assert np.abs(frame.astype(int) - expected).mean() < 8  # what JPEG costs
 
 
+def test_what_cannot_be_fused_leaves_the_bundle_that_was_there(
+    finished, tmp_path, load_script, capsys
+):
+    script, output = load_script('export'), tmp_path / 'tiny'
+    arguments = ['--checkpoint', str(finished[0].folder / 'best.ckpt'), '--output', str(output)]
+    assert script.main(arguments) == 0
+    before = {file: file.read_bytes() for file in output.rglob('*') if file.is_file()}
+
+    def refuse(*_):
+        raise ValueError('no labelled frames')
+
+    script.validation_frames = refuse
+    assert script.main([*arguments, '--fuse', '--frames', '0']) == 2
+    assert 'no labelled frames' in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in output.rglob('*') if file.is_file()} == before
+
+
 def test_export_script_names_what_is_wrong(tmp_path, load_script, capsys):
     script = load_script('export')
     arguments = ['--checkpoint', str(tmp_path / 'none.ckpt'), '--output', str(tmp_path / 'b')]
