@@ -89,15 +89,17 @@ def slow_node() -> None:
 
     def padded(*wanted: Any) -> Any:
         engine = original(*wanted)
-        run = engine.run
 
-        def slow_run(images: np.ndarray) -> Any:
-            started = time.perf_counter()
-            output = run(images)
-            time.sleep(max(0.0, FLOOD_ENGINE_MS / 1e3 - (time.perf_counter() - started)))
-            return output
+        def slowed(run: Any) -> Any:
+            def slow_run(*inputs: Any) -> Any:
+                started = time.perf_counter()
+                output = run(*inputs)
+                time.sleep(max(0.0, FLOOD_ENGINE_MS / 1e3 - (time.perf_counter() - started)))
+                return output
 
-        engine.run = slow_run
+            return slow_run
+
+        engine.run, engine.run_labels = slowed(engine.run), slowed(engine.run_labels)
         return engine
 
     engines.ENGINES['onnxruntime'] = padded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 import threading
 from typing import Any
 
@@ -16,9 +18,11 @@ from offroad_seg_core.inference.engines.base import (
     EngineSettings,
     EngineUnavailableError,
 )
+from offroad_seg_core.inference.engines.compiled_models import CompiledModels
 from offroad_seg_core.inference.engines.signal_stack import own_signal_stack
 from offroad_seg_core.inference.graph_names import CONFIDENCE, LABEL_MAP, LOGITS
 from offroad_seg_core.inference.head import HeadInputs
+from offroad_seg_core.provenance import cpu_name
 
 MAX_SHAPES = 8
 """Compiled input shapes that are kept; test-time augmentation uses up to three."""
@@ -74,12 +78,13 @@ class OpenVinoEngine:
         if settings.num_streams > 1:  # OpenVINO gives each its own cores and pins its threads
             self._config['PERFORMANCE_HINT'] = 'THROUGHPUT'
             self._config['NUM_STREAMS'] = settings.num_streams
+        self._stored = self._compiled_models(openvino.__version__, bundle, file, settings)
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See Engine.run. A new input shape is compiled once (about a second)."""
+        """See Engine.run. A new input shape is compiled once (about a second) and kept on disk."""
         return EngineOutput.of(self._kind, self._run(self._model, [images]))
 
     def run_labels(self, images: NDArray[np.uint8], head: HeadInputs) -> EngineOutput:
@@ -114,10 +119,31 @@ class OpenVinoEngine:
         if key not in self._compiled:
             if len(self._compiled) >= MAX_SHAPES:
                 self._compiled.pop(next(iter(self._compiled)))
-            model = model.clone()
-            model.reshape({0: list(key[1:])})
-            self._compiled[key] = self._core.compile_model(model, 'CPU', self._config)
+            self._compiled[key] = self._stored.take(
+                list(key), lambda blob: self._core.import_model(blob, 'CPU', self._config)
+            ) or self._compile_anew(model, key)
         return self._compiled[key]
+
+    def _compile_anew(self, model: Any, key: tuple[int, ...]) -> Any:
+        model = model.clone()
+        model.reshape({0: list(key[1:])})
+        compiled = self._core.compile_model(model, 'CPU', self._config)
+        self._stored.keep(list(key), compiled.export_model().getvalue())
+        return compiled
+
+    def _compiled_models(
+        self, version: str, bundle: Bundle, file: Path, settings: EngineSettings
+    ) -> CompiledModels:
+        manifest = bundle.manifest
+        facts = {
+            'graph': manifest.files[file.relative_to(bundle.path).as_posix()],
+            'input': manifest.input.model_dump(mode='json'),
+            'outputs': manifest.outputs.model_dump(mode='json'),
+            'config': self._config,
+            'processor': [cpu_name(), os.cpu_count()],
+            'arithmetic': self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'),
+        }
+        return CompiledModels(settings.cache_folder, version, facts)
 
     @own_signal_stack()
     def close(self) -> None:
