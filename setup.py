@@ -70,13 +70,13 @@ setup(
         'openvino',
         'rosbags',
         # The commands that evaluate drives and compare labels.
-        'Jinja2>=3.1',
-        'av>=17',
-        'mcap>=1',
-        'pillow>=12',
-        'plotly>=7',
-        'simplejpeg>=1.9',
-        'tqdm>=4',
+        'Jinja2',
+        'av',
+        'mcap',
+        'pillow',
+        'plotly',
+        'simplejpeg',
+        'tqdm',
     ]
     + ([] if find_spec('cv2') else ['opencv-python-headless']),
     extras_require={
