@@ -129,6 +129,8 @@ def test_coco_tools_read_the_same_labels(result, chosen):
 class Recorded:
     """Labels of scenes; a confidence that cannot be decoded."""
 
+    notes = ()
+
     def attach(self, key, frames, start_ns):
         for part, frame in frames:
             seed = int(frame.name.partition('.')[2][0]) // 2

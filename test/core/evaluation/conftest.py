@@ -157,6 +157,8 @@ def results(drives, labelled_drive, tmp_path_factory):
         said = np.where(labels == drives.SKY, np.uint8(sky), labels)
 
         class Labels:
+            notes = ()
+
             def attach(self, key, frames, start_ns, said=said):
                 for part, frame in frames:
                     if frame.stamp_ns != drives.START_NS + 2 * drives.STEP_NS:
