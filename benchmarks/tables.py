@@ -32,6 +32,16 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     return '\n'.join(lines)
 
 
+def tables(rows: list[dict[str, Any]]) -> str:
+    """Return Markdown tables: rows with nothing but a name in common stand in different ones."""
+    groups: list[list[dict[str, Any]]] = []
+    for row in rows:
+        if not groups or len({key for other in groups[-1] for key in other} & row.keys()) < 2:
+            groups.append([])
+        groups[-1].append(row)
+    return '\n\n'.join(map(markdown_table, groups))
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return '–'
@@ -53,7 +63,7 @@ def section(name: str) -> str:
         if machine.get('gpu'):
             where += f', {machine["gpu"]}'
         parts.append(f'{where} ({result["date"][:10]}):\n')
-        parts.append(markdown_table(result['rows']) + '\n')
+        parts.append(tables(result['rows']) + '\n')
         ratios = ', '.join(f'`{key}` {value:.3g}' for key, value in result['ratios'].items())
         if ratios:
             parts.append(f'{ratios}\n')

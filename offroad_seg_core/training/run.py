@@ -75,10 +75,7 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
             does not know the GPU.
         TrainingInterruptedError: Ctrl-C; the state was saved.
     """
-    config = replace(config, precision=resolve_precision(config.precision))
-    config = with_channels_of_start(config, resume=resume)
-    if config.overfit_frames:
-        config = without_variation(config)
+    config = _settled(config, resume)
     check_gpus()
     if config.tensorboard:
         check_tensorboard()
@@ -125,6 +122,13 @@ def train(config: TrainConfig, *, resume: bool = False, command: str = '') -> Se
         trainer.fit(task, loader, ckpt_path=str(last) if resume else None, weights_only=True)
     assert recorder.scores is not None  # the last step is always validated
     return recorder.scores
+
+
+def _settled(config: TrainConfig, resume: bool) -> TrainConfig:
+    """Return the run with everything that its configuration leaves to machine and start."""
+    config = replace(config, precision=resolve_precision(config.precision))
+    config = with_channels_of_start(config, resume=resume)
+    return without_variation(config) if config.overfit_frames else config
 
 
 def resolve_precision(precision: Precision) -> Precision:

@@ -24,6 +24,8 @@ from offroad_seg_core.inference.graph_names import CONFIDENCE, LABEL_MAP, LOGITS
 from offroad_seg_core.inference.head import HeadInputs
 from offroad_seg_core.provenance import cpu_name
 
+GRAPH_VERSION = 1
+"""Raise it whenever this module makes another graph of the same file: stored ones are old then."""
 MAX_SHAPES = 8
 """Compiled input shapes that are kept; test-time augmentation uses up to three."""
 
@@ -136,7 +138,8 @@ class OpenVinoEngine:
     ) -> CompiledModels:
         manifest = bundle.manifest
         facts = {
-            'graph': manifest.files[file.relative_to(bundle.path).as_posix()],
+            'graph_version': GRAPH_VERSION,
+            'onnx_sha256': manifest.files[file.relative_to(bundle.path).as_posix()],
             'input': manifest.input.model_dump(mode='json'),
             'outputs': manifest.outputs.model_dump(mode='json'),
             'config': self._config,
