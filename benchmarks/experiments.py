@@ -112,7 +112,7 @@ def train_missing(runs: Sequence[Run]) -> None:
     print(f'{len(todo)} of {len(runs)} runs to do', flush=True)
     for number, run in enumerate(todo, 1):
         print(f'== run {number} of {len(todo)}: {run.group} {run.name}', flush=True)
-        _train(run)
+        train_run(run)
 
 
 def tell(runs: Sequence[Run]) -> None:
@@ -132,7 +132,8 @@ def keep(path: Path, result: dict[str, Any]) -> None:
         temporary.write_text(text + '\n')
 
 
-def _train(run: Run) -> None:
+def train_run(run: Run) -> None:
+    """Train, or go on with what was interrupted, and keep the result and the best weights."""
     folder = ROOT / run.settings.folder
     script = f'training/{run.script}.py'
     command = [sys.executable, script, '--config', str(run.config), *run.overrides]

@@ -3,7 +3,7 @@
     python benchmarks/mining.py [--list] [--folds cc w0 ww] [--seeds 1 2 3] [--budgets 5 10]
     python benchmarks/mining.py --quick      # the table of what has been trained so far
 
-A student is trained on two environments of the Falcon desert (data/falcon_desert). It labels the
+The student of ablation.py (`ce`) has seen two environments of the Falcon desert. It labels the
 first half of the third; `--export-hard` chooses frames, with the student of the next seed as the
 second opinion. The student goes on with these frames and their true labels, and another time with
 as many random ones; both are measured on the second half. How results are kept: experiments.py.
@@ -22,7 +22,8 @@ import statistics
 import tempfile
 from typing import Any
 
-from experiments import Run, keep, load, options_parser, scores_of, tell, train_missing
+from ablation import CONFIG, FOLDS, measure_half, run_of
+from experiments import Run, keep, load, options_parser, scores_of, tell, train_missing, train_run
 import numpy as np
 from report import ROOT, finish
 
@@ -36,13 +37,10 @@ from offroad_seg_core.mining.signals import FrameSignals
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.checkpoint import load_checkpoint
 
-CONFIG = Path('config/train/ablation.yaml')
 FALCON = Path('data/falcon_desert')
 SETS = Path('data/mining')
-FOLDS = ('cc', 'w0', 'ww')
 KINDS = ('mined', 'random')
 FEW = ('optimizer.max_steps=150', 'optimizer.learning_rate=5e-4', 'validate_every=150')
-BASE: tuple[str, ...] = ()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -56,8 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def base_run(fold: str, seed: int) -> Run:
     """Return the training that has never seen the place."""
-    changes = (*BASE, f'dataset.holdout={fold}', f'seed={seed}')
-    return Run('mining', f'base_{fold}_{seed}', CONFIG, changes)
+    return run_of('ce', fold, seed)
 
 
 def tuned_run(kind: str, budget: int, fold: str, seed: int) -> Run:
@@ -85,12 +82,11 @@ def tuned_runs(fold: str, seed: int, budgets: Sequence[int]) -> Iterator[Run]:
 
 
 def train_bases(fold: str, seeds: Sequence[int]) -> None:
-    """Train the students of a place whose weights are not there."""
-    runs = [base_run(fold, seed) for seed in seeds]
-    for run in runs:
-        if not (ROOT / run.settings.folder / 'best.ckpt').exists():
-            run.path.unlink(missing_ok=True)  # its weights are needed again, not its scores
-    train_missing(runs)
+    """Train the students of a place whose weights are not there, and measure its second half."""
+    for seed in seeds:
+        if not (ROOT / checkpoint_of(fold, seed)).exists():
+            train_run(base_run(fold, seed))
+        measure_half(fold, seed)
 
 
 def first_half(fold: str) -> FrameSet:
@@ -186,18 +182,21 @@ def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, 
     for budget in options.budgets:
         gains: list[float] = []
         for fold in options.folds:
-            pairs = []
+            pairs, before = [], []
             for seed in options.seeds:
                 found = [load(tuned_run(kind, budget, fold, seed)) for kind in KINDS]
                 scores = [scores_of(result, fold)[0] for result in found if result is not None]
-                if len(scores) == len(KINDS):
+                start = load(run_of('few_0', fold, seed))
+                if len(scores) == len(KINDS) and start is not None:
                     pairs.append(scores)
+                    before.append(scores_of(start, fold)[0])
             differences = [mined - chance for mined, chance in pairs]
             gains += differences
             rows.append({
                 'place': fold,
                 'frames': budget,
                 'seeds': len(pairs),
+                'before mIoU': statistics.mean(before) if pairs else None,
                 'mined mIoU': statistics.mean(mined for mined, _ in pairs) if pairs else None,
                 'random mIoU': statistics.mean(chance for _, chance in pairs) if pairs else None,
                 'gain': statistics.mean(differences) if pairs else None,

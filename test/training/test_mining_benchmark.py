@@ -20,7 +20,7 @@ def mining(monkeypatch, tmp_path):
 
     monkeypatch.setattr(experiments, 'RESULTS', tmp_path)
     yield mining
-    for name in ('experiments', 'mining', 'report'):
+    for name in ('ablation', 'experiments', 'mining', 'report'):
         sys.modules.pop(name, None)
 
 
@@ -41,7 +41,9 @@ def test_gains_are_of_pairs_of_one_seed(mining):
     options = Namespace(folds=('w0',), seeds=(1, 2, 3), budgets=(5,))
     rows, ratios = mining.table(options)
     assert (rows[0]['seeds'], rows[0]['gain'], ratios) == (0, None, {})
+    write(mining.run_of('few_0', 'w0', 3), 50)
     for seed, (mined, chance) in {1: (90, 80), 2: (60, 70)}.items():
+        write(mining.run_of('few_0', 'w0', seed), 50)
         write(mining.tuned_run('mined', 5, 'w0', seed), mined)
         write(mining.tuned_run('random', 5, 'w0', seed), chance)
     write(mining.tuned_run('mined', 5, 'w0', 3), 100)  # without a partner
@@ -49,6 +51,7 @@ def test_gains_are_of_pairs_of_one_seed(mining):
     # IoU of both classes: right / (200 - right).
     gains = [90 / 110 - 80 / 120, 60 / 140 - 70 / 130]
     assert (row['seeds'], row['seeds with a gain']) == (2, 1)
+    assert row['before mIoU'] == pytest.approx(50 / 150)
     assert row['mined mIoU'] == pytest.approx((90 / 110 + 60 / 140) / 2)
     assert row['gain'] == pytest.approx(sum(gains) / 2)
     assert ratios == {'mined_gain_5': pytest.approx(sum(gains) / 2), 'mined_wins_5': 0.5}
