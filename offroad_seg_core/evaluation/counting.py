@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 
 from offroad_seg_core.bags.camera_images import CameraImage
@@ -11,7 +12,7 @@ from offroad_seg_core.evaluation.predictors import Prediction
 from offroad_seg_core.evaluation.sources.frame import Frame
 from offroad_seg_core.metrics.arithmetic import share
 from offroad_seg_core.metrics.class_scores import micro_iou
-from offroad_seg_core.metrics.counting import count_values
+from offroad_seg_core.metrics.counting import count_pairs, count_values, require_label_maps
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
 from offroad_seg_core.metrics.segmentation import false_safe_rate
 from offroad_seg_core.taxonomy import IGNORE_INDEX, UNKNOWN_COST, Taxonomy
@@ -62,7 +63,11 @@ class FrameCounter:
         """
         row = empty_row(frame)
         row['height'], row['width'] = image.size
-        row |= self._shares(prediction)
+        if target is None:
+            counts, tally = count_values(prediction.label_map), None
+        else:
+            counts, tally = self._tally(prediction, target)
+        row |= self._shares(prediction, counts)
         timings = prediction.timings
         if timings is not None:
             row |= {
@@ -70,15 +75,10 @@ class FrameCounter:
                 'engine_ms': round(timings.engine_ms, 3),
                 'decode_ms': round(timings.decode_ms, 3),
             }
-        if target is None:
-            return row, None
-        tally = self._tally(prediction, target)
-        return row | self._scores(tally), tally
+        return row if tally is None else row | self._scores(tally), tally
 
-    def _shares(self, prediction: Prediction) -> Row:
-        label_map, confidence = prediction.label_map, prediction.confidence
-        counts = count_values(label_map)
-        total = label_map.size
+    def _shares(self, prediction: Prediction, counts: np.ndarray) -> Row:
+        total = prediction.label_map.size
         labelled = total - int(counts[IGNORE_INDEX])
         pixels_of_cost = np.bincount(self._costs, counts, minlength=256)
         costly_from = self._config.costly_from
@@ -88,24 +88,23 @@ class FrameCounter:
             'free_share': number_or_none(pixels_of_cost[:costly_from].sum() / total),
             'costly_share': number_or_none(pixels_of_cost[costly_from:UNKNOWN_COST].sum() / total),
         }
-        if confidence is not None:
-            # Unlabeled pixels have confidence 0 and claim nothing.
-            scale = 255 if confidence.dtype == np.uint8 else 1
-            known = confidence if labelled == total else confidence[label_map != IGNORE_INDEX]
-            mean = float(known.mean(dtype=np.float64)) / scale if labelled else float('nan')
-            row['mean_confidence'] = number_or_none(mean)
+        if prediction.confidence is not None and labelled:
+            row['mean_confidence'] = number_or_none(_mean_confidence(prediction, labelled))
         shares = counts[: self._taxonomy.num_classes] / total
         named = zip(self._taxonomy.names, shares, strict=True)
         return row | {f'{SHARE}{name}': number_or_none(value) for name, value in named}
 
-    def _tally(self, prediction: Prediction, target: np.ndarray) -> Tally:
+    def _tally(self, prediction: Prediction, target: np.ndarray) -> tuple[np.ndarray, Tally]:
+        """Return how often each id was predicted, (256,), and the counts."""
         tally = Tally(self._taxonomy.num_classes, self._config)
-        tally.matrix.update(prediction.label_map, target)
+        require_label_maps(prediction.label_map, target)
+        joint = count_pairs(target, prediction.label_map)
+        tally.matrix.add_pairs(joint)
         if prediction.confidence is not None:
             tally.calibration.update(prediction.confidence, prediction.label_map, target)
         if tally.boundary is not None:
             tally.boundary.update(prediction.label_map, target)
-        return tally
+        return joint.sum(axis=0), tally
 
     def _scores(self, tally: Tally) -> Row:
         matrix = tally.matrix
@@ -119,6 +118,18 @@ class FrameCounter:
             'false_safe_rate': number_or_none(rate),
             **{f'{IOU}{name}': number_or_none(value) for name, value in named},
         }
+
+
+def _mean_confidence(prediction: Prediction, num_labelled: int) -> float:
+    """Return the mean over labelled pixels: unlabeled ones have confidence 0 and claim nothing."""
+    label_map, confidence = prediction.label_map, prediction.confidence
+    assert confidence is not None
+    if num_labelled < label_map.size:
+        confidence = confidence[label_map != IGNORE_INDEX]
+    if confidence.dtype != np.uint8:
+        return float(confidence.mean(dtype=np.float64))
+    # OpenCV adds bytes eight times as fast; the sum is exact.
+    return cv2.sumElems(confidence)[0] / (255 * num_labelled)
 
 
 def number_or_none(value: float) -> float | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from offroad_seg_core.metrics.arithmetic import divide
 from offroad_seg_core.metrics.counting import (
-    count_pairs,
+    count_speckled_pairs,
     refuse_unknown_labels,
     require_label_maps,
 )
@@ -85,11 +85,8 @@ class CalibrationCounts:
         void = cv2.inRange(target, IGNORE_INDEX, IGNORE_INDEX)
         for first in range(0, len(self.counts), _CLASSES_AT_ONCE):
             part = self.counts[first : first + _CLASSES_AT_ONCE]
-            table = np.full(256, _NOWHERE, np.uint8)
-            table[first : first + len(part)] = 2 * np.arange(len(part))
-            codes = cv2.LUT(label_map, table) | right | void
-            pairs = count_pairs(codes, levels)
-            part += pairs[: 2 * len(part)].reshape(part.shape)
+            codes = _doubled(label_map, first, len(self.counts)) | right | void
+            part += count_speckled_pairs(codes, levels, 2 * len(part)).reshape(part.shape)
 
     def merge(self, other: CalibrationCounts) -> CalibrationCounts:
         """Return the counts of both sets together."""
@@ -114,6 +111,16 @@ class CalibrationCounts:
     def class_scores(self, num_bins: int = DEFAULT_NUM_BINS) -> list[CalibrationScores]:
         """Return the scores of the pixels that were predicted as each class; see ``scores``."""
         return [_scores(counts, num_bins) for counts in self.counts]
+
+
+def _doubled(label_map: np.ndarray, first: int, num_classes: int) -> np.ndarray:
+    """Return 2 * (class - first); of classes beyond a part, and of 255, what is no code of it."""
+    if num_classes <= _CLASSES_AT_ONCE:
+        return label_map << 1  # 255 becomes 254, and five times as fast as a table
+    table = np.full(256, _NOWHERE, np.uint8)
+    part = table[first : first + min(_CLASSES_AT_ONCE, num_classes - first)]
+    part[:] = 2 * np.arange(len(part))
+    return cv2.LUT(label_map, table)
 
 
 def _levels(confidence: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -59,7 +59,17 @@ class ConfusionMatrix:
             ValueError: Shapes or types differ, or an id is neither a class nor IGNORE_INDEX.
         """
         require_label_maps(label_map, target)
-        joint = count_pairs(target, label_map)
+        self.add_pairs(count_pairs(target, label_map))
+
+    def add_pairs(self, joint: np.ndarray) -> None:
+        """Add what count_pairs counted of targets and label maps.
+
+        Args:
+            joint: Pixels of each (true id, predicted id), (256, 256) int64.
+
+        Raises:
+            ValueError: An id is neither a class nor IGNORE_INDEX.
+        """
         n = self.num_classes
         refuse_unknown('target', joint.sum(axis=1), n)
         refuse_unknown('label_map', joint.sum(axis=0), n)

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.metrics.arithmetic import plain
-from offroad_seg_core.metrics.counting import count_pairs, count_values, refuse_unknown_labels
+from offroad_seg_core.metrics.counting import (
+    count_pairs,
+    count_speckled_pairs,
+    count_values,
+    refuse_unknown_labels,
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -19,6 +24,9 @@ def test_counts_equal_numpys(seed, height, width):
     expected = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
     np.testing.assert_array_equal(count_pairs(values, others), expected)
     np.testing.assert_array_equal(count_pairs(values[:, ::-1], others[:, ::-1]), expected)
+    for rows in (1, 20, 256):
+        counts = count_speckled_pairs(values, others, rows)
+        np.testing.assert_array_equal(counts, expected[:rows])
 
 
 def test_counts_beyond_what_a_float_holds_are_exact():
@@ -27,6 +35,7 @@ def test_counts_beyond_what_a_float_holds_are_exact():
     assert counts[0] == values.size == (1 << 24) + (1 << 12)
     values[0, 0] = 1
     assert count_values(values, ~values)[:2].tolist() == [values.size - 1, 1]
+    assert count_speckled_pairs(values, values, 2)[:, 0].tolist() == [values.size - 1, 0]
 
 
 def test_unknown_labels():
