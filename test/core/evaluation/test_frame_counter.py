@@ -39,7 +39,8 @@ def test_counts_are_those_of_pixels_with_truth():
     row, tally = count(np.full((2, 4), 255, np.uint8), TARGET)
     counts = tally.matrix.counts
     # Landscape: 2 right. Sky: 2 right, 1 called Landscape, 1 without label. Two have no truth.
-    assert counts[8, 8] == counts[9, 9] == 2 and counts[9, 8] == counts[9, 10] == 1
+    assert counts[8, 8] == counts[9, 9] == 2
+    assert counts[9, 8] == counts[9, 10] == 1
     assert counts.sum() == 6
     assert row['iou_Landscape'] == pytest.approx(2 / 3, abs=1e-6)
     assert row['iou_Sky'] == pytest.approx(2 / 4, abs=1e-6)
@@ -54,4 +55,5 @@ def test_nothing_labelled_has_no_confidence():
     image = CameraImage(np.zeros((2, 4, 3), np.uint8), 'bgr')
     nothing = Prediction(np.full((2, 4), 255, np.uint8), np.zeros((2, 4), np.uint8))
     row, _ = counter(Frame('left', 'a', 1, 2, lambda: image), image, nothing, None)
-    assert row['mean_confidence'] is None and row['unlabeled_share'] == 1
+    assert row['mean_confidence'] is None
+    assert row['unlabeled_share'] == 1
