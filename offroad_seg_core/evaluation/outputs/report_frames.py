@@ -23,7 +23,7 @@ FOLDER = 'report/frames'
 CALL = 'showFrame'
 WIDTH_PX = 640
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 80]
-_LEVEL = 6
+_LEVEL = 1
 
 
 class ReportFrames:
@@ -78,7 +78,9 @@ def _payload(labelled: Labelled) -> str:
     image = labelled.image.bgr()
     height, width = image.shape[:2]
     size_wh = (min(WIDTH_PX, width), max(1, round(height * min(WIDTH_PX, width) / width)))
-    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    # Means of areas cost six times as much, and show no more where a pixel is less than two.
+    coarse = cv2.INTER_AREA if width >= 2 * size_wh[0] else cv2.INTER_LINEAR
+    small = cv2.resize(image, size_wh, interpolation=coarse)
     picture = cv2.imencode('.jpg', small, _JPEG)[1]
     content = {
         'width': size_wh[0],
@@ -93,7 +95,9 @@ def _payload(labelled: Labelled) -> str:
 
 def _ids(label_map: np.ndarray, size_wh: tuple[int, int]) -> str:
     small = cv2.resize(label_map, size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
-    return _text(zlib.compress(small.tobytes(), _LEVEL))
+    # Regions of one id: runs are found in a quarter of the time of patterns, and take no more.
+    runs = zlib.compressobj(_LEVEL, strategy=zlib.Z_RLE)
+    return _text(runs.compress(small.tobytes()) + runs.flush())
 
 
 def _text(data: bytes) -> str:
