@@ -1,44 +1,40 @@
-"""Mined against random frames of a new place, equally many: what a person's hour of labels brings.
+"""Mined against random frames, equally many: what a person's hour of labels brings.
 
-    python benchmarks/mining.py [--list] [--folds cc w0 ww] [--seeds 1 2 3] [--budgets 5 10]
+    python benchmarks/mining.py [--list] [--places cc ... drives] [--seeds 1 2 3] [--budgets 5 10]
     python benchmarks/mining.py --quick      # the table of what has been trained so far
 
-The student of ablation.py (`ce`) has seen two environments of the Falcon desert. It labels the
-first half of the third; `--export-hard` chooses frames, with the student of the next seed as the
-second opinion. The student goes on with these frames and their true labels, and another time with
-as many random ones; both are measured on the second half. How results are kept: experiments.py.
+A student labels frames that it never saw; `--export-hard` chooses some, with the student of the
+next seed as the second opinion. The student goes on with these frames and their true labels, and
+another time with as many random ones; both are measured on frames that could not be chosen. The
+places: mining_places.py; how results are kept: experiments.py.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 import csv
 from itertools import product
 import json
 from pathlib import Path
-import shutil
 import statistics
 import tempfile
 from typing import Any
 
-from ablation import CONFIG, FOLDS, measure_half, run_of
-from experiments import Run, keep, load, options_parser, scores_of, tell, train_missing, train_run
+from ablation import CONFIG
+from experiments import Run, keep, load, options_parser, scores_of, tell, train_run
+from mining_places import PLACES, SETS, Place, train_base, weights_of
 import numpy as np
 from report import ROOT, finish
 
-from offroad_seg_core.datasets.falcon import FalconConfig
-from offroad_seg_core.datasets.frames import FrameFiles, FrameSet
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.predictions import CheckpointPredictor
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
 from offroad_seg_core.mining.export import FOLDER, TABLE
 from offroad_seg_core.mining.signals import FrameSignals
-from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.training.checkpoint import load_checkpoint
 
-FALCON = Path('data/falcon_desert')
-SETS = Path('data/mining')
 KINDS = ('mined', 'random')
 FEW = ('optimizer.max_steps=150', 'optimizer.learning_rate=5e-4', 'validate_every=150')
 
@@ -46,76 +42,44 @@ FEW = ('optimizer.max_steps=150', 'optimizer.learning_rate=5e-4', 'validate_ever
 def parse_arguments() -> argparse.Namespace:
     """Parse the options."""
     parser = options_parser(__doc__)
-    parser.add_argument('--folds', nargs='+', default=FOLDS, choices=FOLDS)
+    parser.add_argument('--places', nargs='+', default=tuple(PLACES), choices=PLACES)
     parser.add_argument('--seeds', nargs='+', type=int, default=(1, 2, 3))
     parser.add_argument('--budgets', nargs='+', type=int, default=(5, 10))
     return parser.parse_args()
 
 
-def base_run(fold: str, seed: int) -> Run:
-    """Return the training that has never seen the place."""
-    return run_of('ce', fold, seed)
-
-
-def tuned_run(kind: str, budget: int, fold: str, seed: int) -> Run:
+def tuned_run(kind: str, budget: int, place: Place, seed: int) -> Run:
     """Return the training that goes on with chosen frames of the place."""
-    name = f'{kind}_{budget}_{fold}_{seed}'
-    places = f'root: {SETS / name}, holdout: null, validation_root: {SETS / f"rest_{fold}"}'
+    name = set_name(kind, budget, place, seed)
     changes = (
         *FEW,
-        f'init_checkpoint={checkpoint_of(fold, seed)}',
-        f'dataset={{kind: falcon, {places}}}',
+        f'init_checkpoint={weights_of(place, seed)}',
+        f'dataset={place.dataset(name)}',
         f'seed={seed}',
     )
     return Run('mining', name, CONFIG, changes)
 
 
-def checkpoint_of(fold: str, seed: int) -> Path:
-    """Return where the weights of a base run are."""
-    return base_run(fold, seed).settings.folder / 'best.ckpt'
+def set_name(kind: str, budget: int, place: Place, seed: int) -> str:
+    """Return the name of a folder of chosen frames, and of the training on it."""
+    return f'{kind}_{budget}_{place.name}_{seed}'
 
 
-def tuned_runs(fold: str, seed: int, budgets: Sequence[int]) -> Iterator[Run]:
+def tuned_runs(place: Place, seed: int, budgets: Sequence[int]) -> Iterator[Run]:
     """Yield the runs of one place and seed."""
     for budget, kind in product(budgets, KINDS):
-        yield tuned_run(kind, budget, fold, seed)
+        yield tuned_run(kind, budget, place, seed)
 
 
-def train_bases(fold: str, seeds: Sequence[int]) -> None:
-    """Train the students of a place whose weights are not there, and measure its second half."""
-    for seed in seeds:
-        if not (ROOT / checkpoint_of(fold, seed)).exists():
-            train_run(base_run(fold, seed))
-        measure_half(fold, seed)
-
-
-def first_half(fold: str) -> FrameSet:
-    """Return the frames that may be labelled."""
-    config = FalconConfig('falcon', ROOT / FALCON, fold, adaptation_frames=10**6)
-    return config.frames('train', load_taxonomy('falcon10'))
-
-
-def write_set(name: str, files: Sequence[FrameFiles]) -> None:
-    """Make a folder that holds only some frames, as links."""
-    folder = ROOT / SETS / name
-    shutil.rmtree(folder, ignore_errors=True)
-    for item in files:
-        for path in (item.image, item.label):
-            assert path is not None
-            link = folder / path.relative_to(ROOT / FALCON)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-
-
-def mine(fold: str, seed: int, other_seed: int, count: int) -> list[str]:
+def mine(place: Place, seed: int, other_seed: int, count: int) -> list[str]:
     """Return the names of the frames that --export-hard chooses, the most wanted first."""
     predictor, other = (
-        CheckpointPredictor(load_checkpoint(ROOT / checkpoint_of(fold, each)))
+        CheckpointPredictor(load_checkpoint(ROOT / weights_of(place, each)))
         for each in (seed, other_seed)
     )
     with tempfile.TemporaryDirectory() as home:
         evaluation = Evaluation(
-            DatasetFrames(first_half(fold), fold),
+            DatasetFrames(place.pool(), place.name),
             predictor,
             Path(home) / 'out',
             other,
@@ -127,84 +91,82 @@ def mine(fold: str, seed: int, other_seed: int, count: int) -> list[str]:
             return [row['name'] for row in csv.DictReader(stream)]
 
 
-def choose_frames(fold: str, seed: int, other_seed: int, budgets: Sequence[int]) -> None:
+def choose_frames(place: Place, seed: int, other_seed: int, budgets: Sequence[int]) -> None:
     """Make the folders of the frames that a seed trains on."""
-    pool = first_half(fold).files
-    wanted = mine(fold, seed, other_seed, max(budgets))
+    pool = place.pool().files
+    wanted = mine(place, seed, other_seed, max(budgets))
     mined = [next(item for item in pool if item.stem == name) for name in wanted]
     order = np.random.default_rng(seed).permutation(len(pool))
     for budget in budgets:
         if len(mined) < budget:
             raise ValueError(
-                f'--budgets: got {budget}; {fold} has only {len(mined)} frames that differ'
+                f'--budgets: got {budget}; {place.name} has only {len(mined)} frames that differ'
             )
-        write_set(f'mined_{budget}_{fold}_{seed}', mined[:budget])
-        write_set(f'random_{budget}_{fold}_{seed}', [pool[index] for index in order[:budget]])
+        place.write(set_name('mined', budget, place, seed), mined[:budget])
+        random = [pool[index] for index in order[:budget]]
+        place.write(set_name('random', budget, place, seed), random)
 
 
-def note_frames(run: Run) -> None:
-    """Keep the names of the frames with the result of the training on them."""
-    result = json.loads(run.path.read_text())
-    images = (ROOT / run.settings.dataset.root / 'Color_Images').rglob('*.*')
-    keep(run.path, {**result, 'frames': sorted(path.stem for path in images)})
-
-
-def train(options: argparse.Namespace) -> None:
-    """Train what is missing, place by place."""
-    for fold in options.folds:
-        missing = [
-            seed
-            for seed in options.seeds
-            if any(load(run) is None for run in tuned_runs(fold, seed, options.budgets))
-        ]
-        if not missing:
-            continue
-        others = {seed: _next(seed, options.seeds) for seed in missing}
-        train_bases(fold, sorted({*missing, *others.values()}))
-        config = FalconConfig('falcon', ROOT / FALCON, fold, adaptation_frames=1)
-        rest = config.frames('validation', load_taxonomy('falcon10'))
-        write_set(f'rest_{fold}', rest.files)
-        for seed in missing:
-            choose_frames(fold, seed, others[seed], options.budgets)
-            for run in tuned_runs(fold, seed, options.budgets):
-                if load(run) is None:
-                    train_missing([run])
-                    note_frames(run)
+def train(place: Place, seed: int, seeds: Sequence[int], budgets: Sequence[int]) -> None:
+    """Train what is missing of a place and seed."""
+    missing = [run for run in tuned_runs(place, seed, budgets) if load(run) is None]
+    if not missing:
+        return
+    other = _next(seed, seeds)
+    for each in (seed, other):
+        train_base(place, each)
+    choose_frames(place, seed, other, budgets)
+    for run in missing:
+        train_run(run)
+        names = sorted(path.stem for path in (ROOT / SETS / run.name).glob('[Ci]*mages/**/*.*'))
+        keep(run.path, {**json.loads(run.path.read_text()), 'frames': names})
 
 
 def _next(seed: int, seeds: Sequence[int]) -> int:
     return seeds[(list(seeds).index(seed) + 1) % len(seeds)]
 
 
+def miou_of(run: Run, place: Place) -> float | None:
+    """Return the kept mIoU of a training; None if there is none."""
+    result = load(run)
+    return None if result is None else scores_of(result, place.environment)[0]
+
+
+def row_of(place: Place, budget: int, seeds: Sequence[int]) -> tuple[dict[str, Any], list[float]]:
+    """Return a place's row at a budget, and what mining gained with each seed."""
+    trios = []
+    for seed in seeds:
+        runs = (place.before(seed), *(tuned_run(kind, budget, place, seed) for kind in KINDS))
+        scores = [score for run in runs if (score := miou_of(run, place)) is not None]
+        if len(scores) == len(runs):
+            trios.append(scores)
+    gains = [mined - chance for _, mined, chance in trios]
+    means = [statistics.mean(scores) for scores in zip(*trios, strict=True)] or [None] * 3
+    row = {
+        'place': place.name,
+        'frames': budget,
+        'seeds': len(trios),
+        **dict(zip(('before mIoU', 'mined mIoU', 'random mIoU'), means, strict=True)),
+        'gain': statistics.mean(gains) if gains else None,
+        'seeds with a gain': sum(gain > 0 for gain in gains),
+    }
+    return row, gains
+
+
 def table(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Return a row for each place and budget, and the mean gain of mining at each budget."""
-    rows, ratios = [], {}
-    for budget in options.budgets:
-        gains: list[float] = []
-        for fold in options.folds:
-            pairs, before = [], []
-            for seed in options.seeds:
-                found = [load(tuned_run(kind, budget, fold, seed)) for kind in KINDS]
-                scores = [scores_of(result, fold)[0] for result in found if result is not None]
-                start = load(run_of('few_0', fold, seed))
-                if len(scores) == len(KINDS) and start is not None:
-                    pairs.append(scores)
-                    before.append(scores_of(start, fold)[0])
-            differences = [mined - chance for mined, chance in pairs]
-            gains += differences
-            rows.append({
-                'place': fold,
-                'frames': budget,
-                'seeds': len(pairs),
-                'before mIoU': statistics.mean(before) if pairs else None,
-                'mined mIoU': statistics.mean(mined for mined, _ in pairs) if pairs else None,
-                'random mIoU': statistics.mean(chance for _, chance in pairs) if pairs else None,
-                'gain': statistics.mean(differences) if pairs else None,
-                'seeds with a gain': sum(value > 0 for value in differences),
-            })  # fmt: skip
-        if gains:
-            ratios[f'mined_gain_{budget}'] = statistics.mean(gains)
-            ratios[f'mined_wins_{budget}'] = sum(gain > 0 for gain in gains) / len(gains)
+    """Return a row for each place and budget, and what mining gained in each kind of places."""
+    rows = []
+    gains: defaultdict[str, list[float]] = defaultdict(list)
+    for budget, name in product(options.budgets, options.places):
+        place = PLACES[name]
+        row, found = row_of(place, budget, options.seeds)
+        rows.append(row)
+        gains[f'{place.kind}_{budget}'] += found
+    ratios = {}
+    for key, values in gains.items():
+        if values:
+            ratios[f'mined_gain_{key}'] = statistics.mean(values)
+            ratios[f'mined_wins_{key}'] = sum(gain > 0 for gain in values) / len(values)
     return rows, ratios
 
 
@@ -212,13 +174,15 @@ def main() -> None:
     """Train what is missing, then make the table of what is there."""
     options = parse_arguments()
     if options.list:
-        for fold, seed in product(options.folds, options.seeds):
-            tell([base_run(fold, seed), *tuned_runs(fold, seed, options.budgets)])
+        for name, seed in product(options.places, options.seeds):
+            place = PLACES[name]
+            tell([place.base_run(seed), *tuned_runs(place, seed, options.budgets)])
         return
     if len(set(options.seeds)) < 2:
         raise SystemExit('--seeds: got one; expected two or more, one is the second opinion')
     if not options.quick:
-        train(options)
+        for name, seed in product(options.places, options.seeds):
+            train(PLACES[name], seed, options.seeds, options.budgets)
     finish('mining', options, *table(options))
 
 

@@ -20,7 +20,7 @@ def mining(monkeypatch, tmp_path):
 
     monkeypatch.setattr(experiments, 'RESULTS', tmp_path)
     yield mining
-    for name in ('ablation', 'experiments', 'mining', 'report'):
+    for name in ('ablation', 'experiments', 'mining', 'mining_places', 'report'):
         sys.modules.pop(name, None)
 
 
@@ -38,15 +38,16 @@ def write(run, right):
 
 
 def test_gains_are_of_pairs_of_one_seed(mining):
-    options = Namespace(folds=('w0',), seeds=(1, 2, 3), budgets=(5,))
+    options = Namespace(places=('w0',), seeds=(1, 2, 3), budgets=(5,))
+    place = mining.PLACES['w0']
     rows, ratios = mining.table(options)
     assert (rows[0]['seeds'], rows[0]['gain'], ratios) == (0, None, {})
-    write(mining.run_of('few_0', 'w0', 3), 50)
+    write(place.before(3), 50)
     for seed, (mined, chance) in {1: (90, 80), 2: (60, 70)}.items():
-        write(mining.run_of('few_0', 'w0', seed), 50)
-        write(mining.tuned_run('mined', 5, 'w0', seed), mined)
-        write(mining.tuned_run('random', 5, 'w0', seed), chance)
-    write(mining.tuned_run('mined', 5, 'w0', 3), 100)  # without a partner
+        write(place.before(seed), 50)
+        write(mining.tuned_run('mined', 5, place, seed), mined)
+        write(mining.tuned_run('random', 5, place, seed), chance)
+    write(mining.tuned_run('mined', 5, place, 3), 100)  # without a partner
     (row,), ratios = mining.table(options)
     # IoU of both classes: right / (200 - right).
     gains = [90 / 110 - 80 / 120, 60 / 140 - 70 / 130]
@@ -54,7 +55,10 @@ def test_gains_are_of_pairs_of_one_seed(mining):
     assert row['before mIoU'] == pytest.approx(50 / 150)
     assert row['mined mIoU'] == pytest.approx((90 / 110 + 60 / 140) / 2)
     assert row['gain'] == pytest.approx(sum(gains) / 2)
-    assert ratios == {'mined_gain_5': pytest.approx(sum(gains) / 2), 'mined_wins_5': 0.5}
+    assert ratios == {
+        'mined_gain_falcon_5': pytest.approx(sum(gains) / 2),
+        'mined_wins_falcon_5': 0.5,
+    }
 
 
 def test_a_set_holds_only_its_frames(mining, monkeypatch, tmp_path):
@@ -63,13 +67,24 @@ def test_a_set_holds_only_its_frames(mining, monkeypatch, tmp_path):
         (root / 'falcon' / folder).mkdir(parents=True)
         for name in ('w0001', 'w0002'):
             (root / 'falcon' / folder / f'{name}.png').touch()
-    monkeypatch.setattr(mining, 'ROOT', root)
-    monkeypatch.setattr(mining, 'FALCON', Path('falcon'))
+    import mining_places
+
+    monkeypatch.setattr(mining_places, 'ROOT', root)
     from offroad_seg_core.datasets.falcon import read_falcon
 
     first, second = read_falcon(root / 'falcon')
     for chosen in (first, second):  # the second time anew
-        mining.write_set('few', [chosen])
+        mining_places.write_set('few', [chosen], root / 'falcon')
         (found,) = read_falcon(root / 'data' / 'mining' / 'few')
         assert (found.stem, found.environment) == (chosen.stem, 'w0')
         assert found.image.resolve() == chosen.image
+
+
+def test_every_training_is_configured(mining):
+    for place in mining.PLACES.values():
+        runs = [place.before(1), *mining.tuned_runs(place, 1, (5,))]
+        assert len({run.settings.name for run in runs}) == 3
+    mixed = runs[1].settings.dataset
+    assert mixed.source_names() == ['known', 'chosen']
+    assert mixed.sources[0].dataset == place.before(1).settings.dataset
+    assert str(mixed.sources[1].dataset.root) == 'data/mining/mined_5_drives_1'
