@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import os
 from typing import Any
 
@@ -20,14 +22,32 @@ class StorageError(ValueError):
     """A place is none that can be read or written here."""
 
 
+@contextmanager
+def reaching(place: str) -> Iterator[None]:
+    """Let what a storage library raises be an OSError that names the place.
+
+    The libraries' own kinds, such as that of missing credentials, have no base in common.
+    """
+    try:
+        yield
+    except (ImportError, OSError, ValueError):
+        raise
+    except Exception as error:
+        got = f'{type(error).__name__}: {error}'
+        fix = 'give every node the credentials and the network for it, or correct the URL'
+        raise OSError(f'{place}: got {got}; expected storage that answers; fix: {fix}') from error
+
+
 def filesystem(place: str) -> tuple[Any, str]:
     """Return the file system (fsspec) of a path or URL, and the path in it.
 
     Raises:
         StorageError: Its kind is not known, or the library for it is missing.
+        OSError: It does not answer.
     """
     try:
-        return fsspec.url_to_fs(place)
+        with reaching(place):
+            return fsspec.url_to_fs(place)
     except (ImportError, ValueError) as error:
         known = 'a path, or a URL such as s3://bucket/drive.mcap'
         fix = 'install what it names on every node, or correct the URL'
@@ -46,20 +66,24 @@ class ChunkStore:
     """
 
     def __init__(self, place: str) -> None:
+        self._place = place
         self._files, self._root = filesystem(place)
-        self._files.makedirs(self._root, exist_ok=True)
+        with reaching(place):
+            self._files.makedirs(self._root, exist_ok=True)
 
     def keys(self) -> set[str]:
         """Return the keys of all that is there, asked for once and not one by one."""
         try:
-            names = self._files.ls(self._root, detail=False, refresh=True)
+            with reaching(self._place):
+                names = self._files.ls(self._root, detail=False, refresh=True)
         except FileNotFoundError:  # object storage has no empty folders
             return set()
         return {os.path.basename(name).removesuffix('.zip') for name in names}
 
     def read(self, key: str) -> bytes:
         """Return what was written; OSError if it cannot be read."""
-        return self._files.cat_file(self._path(key))
+        with reaching(self._place):
+            return self._files.cat_file(self._path(key))
 
     def write(self, key: str, content: bytes) -> None:
         """Keep a result; there is never half of one."""
@@ -67,7 +91,8 @@ class ChunkStore:
             with atomic_path(self._path(key)) as path:
                 path.write_bytes(content)
         else:
-            self._files.pipe_file(self._path(key), content)  # object storage puts all or nothing
+            with reaching(self._place):  # object storage puts all or nothing
+                self._files.pipe_file(self._path(key), content)
 
     def _path(self, key: str) -> str:
         return f'{self._root}/{key}.zip'

@@ -144,6 +144,22 @@ def test_of_several_inputs_a_bad_one_is_named_and_the_rest_is_done(
     assert set(said['counts']) == {'drive/windshield', 'drive/left'}
 
 
+def test_of_several_inputs_one_in_storage_without_credentials_is_named(
+    evaluate, drive, tmp_path, capsys
+):
+    fsspec = pytest.importorskip('fsspec', reason='fleets need requirements/fleet.txt')
+
+    class Locked(fsspec.AbstractFileSystem):
+        def find(self, path, **options):
+            raise Exception('Unable to locate credentials')  # of no kind that is known here
+
+    fsspec.register_implementation('locked', Locked, clobber=True)
+    assert evaluate('--labels', 'none', inputs=(drive, 'locked://bucket/x.mcap')) == 1
+    told = capsys.readouterr().out
+    assert 'locked://bucket/x.mcap: got Exception: Unable to locate credentials' in told
+    assert set(summary(tmp_path)['counts']) == {'drive/windshield', 'drive/left'}
+
+
 def test_of_several_inputs_one_whose_truth_is_missing_is_named(evaluate, drive, tmp_path, capsys):
     with CameraBag(tmp_path / 'bare') as bag:
         pixels = np.zeros((*SIZE, 3), np.uint8)

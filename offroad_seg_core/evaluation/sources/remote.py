@@ -25,7 +25,7 @@ class RemoteDrive:
 
     Raises:
         SourceError: It is not there.
-        StorageError: See ``filesystem``.
+        StorageError, OSError: See ``filesystem``.
     """
 
     num_frames = 0
@@ -33,21 +33,10 @@ class RemoteDrive:
     can_seek = False
 
     def __init__(self, url: str, open_drive: Callable[[Path], Source], options: Any) -> None:
-        from offroad_seg_core.fleet.storage import filesystem  # needs fsspec
-
         self._url, self._options = url, [options]
         self._steps: tuple[Callable[[Any], Source], ...] = (open_drive,)
         self.notes: list[str] = []
-        files, path = filesystem(url)
-        digest = hashlib.sha256()
-        for name in sorted(files.find(path)):
-            # Of HTTP the key is the address alone.
-            info = files.info(name)
-            facts = [info.get(key) for key in ('size', 'ETag', 'Last-Modified')]
-            digest.update(f'{name} {files.ukey(name)} {facts}\n'.encode())
-        if not files.exists(path):
-            raise SourceError(f'{url}: not there; fix: give the URL of a bag or a video')
-        self._fingerprint = digest.hexdigest()
+        self._fingerprint = _fingerprint(url)
 
     def followed_by(self, step: Callable[[Source], Source], options: Any) -> RemoteDrive:
         """Return the drive with a step after opening it; arguments as of the first step."""
@@ -62,13 +51,14 @@ class RemoteDrive:
             OSError: It cannot be fetched.
             ValueError: It is no bag and no video.
         """
-        from offroad_seg_core.fleet.storage import filesystem  # needs fsspec
+        from offroad_seg_core.fleet.storage import filesystem, reaching  # needs fsspec
 
         del first_part  # there is one
         files, path = filesystem(self._url)
         with tempfile.TemporaryDirectory() as home:
             place = Path(home) / PurePosixPath(path).name
-            files.get(path, str(place), recursive=True)
+            with reaching(self._url):
+                files.get(path, str(place), recursive=True)
             source: Any = place
             for step in self._steps:
                 source = step(source)
@@ -101,3 +91,20 @@ class RemoteDrive:
             'duration_s': None,
             'cameras': {},
         }
+
+
+def _fingerprint(url: str) -> str:
+    """Return what differs when a file at a URL, or one of a folder there, may differ."""
+    from offroad_seg_core.fleet.storage import filesystem, reaching  # needs fsspec
+
+    files, path = filesystem(url)
+    digest = hashlib.sha256()
+    with reaching(url):
+        for name in sorted(files.find(path)):
+            # Of HTTP the key is the address alone.
+            info = files.info(name)
+            facts = [info.get(key) for key in ('size', 'ETag', 'Last-Modified')]
+            digest.update(f'{name} {files.ukey(name)} {facts}\n'.encode())
+        if not files.exists(path):
+            raise SourceError(f'{url}: not there; fix: give the URL of a bag or a video')
+    return digest.hexdigest()
