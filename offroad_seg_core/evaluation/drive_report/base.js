@@ -1,7 +1,10 @@
 const data = JSON.parse(document.getElementById('data').textContent);
 const runs = data.runs;
 const isComparison = runs.length > 1;
-const SERIES = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000'];
+// Each stands out from white three to one.
+const SERIES = ['#0072b2', '#d55e00', '#008060', '#c0609a', '#8a6500', '#6639ba', '#000000'];
+const INK = '#1b1f24';
+const seriesColor = (place) => SERIES[place % SERIES.length];
 const UNLABELED = 255;
 const $ = (id) => document.getElementById(id);
 
@@ -10,6 +13,10 @@ const number = (value, digits = 3) =>
   value === null || value === undefined ? '–' : value.toFixed(digits);
 const percent = (value) =>
   value === null || value === undefined ? '–' : `${(100 * value).toFixed(1)} %`;
+
+
+// A rate that is small is not none.
+const score = (value) => (value > 0 && value < 0.0005 ? '< 0.001' : number(value));
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -42,26 +49,30 @@ function rgbOf(hex) {
   return [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
 }
 
-// Colours of every value that a label map can hold, as [red, green, blue, alpha].
-const PALETTES = { classes: [], traversability: [] };
-for (let id = 0; id < 256; id += 1) {
-  const known = data.classes[id];
-  const cost = known ? known.cost : data.unknownCost;
-  PALETTES.classes.push(known ? [...rgbOf(known.color), 150] : [0, 0, 0, 0]);
-  PALETTES.traversability.push(
-    cost === data.unknownCost ? [0, 0, 0, 0] : [...data.costColors[cost], 125],
-  );
-}
+// Colours of every value that a label map can hold, as [red, green, blue, alpha]. What a class
+// costs is each run's own.
+const paletteOf = (colorOf) => Array.from({ length: 256 }, (_, id) =>
+  (data.classes[id] ? colorOf(id) : null) ?? [0, 0, 0, 0]);
+const CLASS_PALETTE = paletteOf((id) => [...rgbOf(data.classes[id].color), 150]);
+const COST_PALETTES = runs.map(({ costs }) => paletteOf((id) =>
+  (costs[id] === data.unknownCost ? null : [...data.costColors[costs[id]], 125])));
+const costText = (cost) => (cost === data.unknownCost ? 'unknown' : String(cost));
 
+// Plotly reads a text as markup.
+const plain = (text) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+
+// Where fingers scroll the page, they must not draw a frame to zoom into.
+const isTouched = window.matchMedia('(pointer: coarse)').matches;
 const PLOT = { responsive: true, displaylogo: false, scrollZoom: false };
 
 function layout(extra) {
   return {
     margin: { l: 56, r: 12, t: 8, b: 44 },
-    font: { family: 'system-ui, sans-serif', size: 13, color: '#1b1f24' },
+    font: { family: 'system-ui, sans-serif', size: 13, color: INK },
     paper_bgcolor: '#ffffff',
     plot_bgcolor: '#ffffff',
     hovermode: 'closest',
+    dragmode: isTouched ? false : 'zoom',
     legend: { orientation: 'h', y: 1.12, x: 0 },
     ...extra,
   };
@@ -71,5 +82,21 @@ function axis(title, extra = {}) {
   return { title: { text: title }, gridcolor: '#e7ebef', zerolinecolor: '#d0d7de', ...extra };
 }
 
-// Index of each frame of a run in the frames of another, by camera and name.
-const frameIndex = runs.map((run) => new Map(run.frames.path.map((path, index) => [path, index])));
+// Every frame that a run has, in time; places are its indices in the frames of the runs.
+const frames = (() => {
+  const found = new Map();
+  runs.forEach(({ frames: mine }, run) => mine.path.forEach((path, index) => {
+    if (!found.has(path)) {
+      const camera = mine.cameras[mine.camera[index]];
+      found.set(path, { path, camera, seconds: mine.seconds[index], stamp: mine.stamp[index], places: [] });
+    }
+    found.get(path).places[run] = index;
+  }));
+  return [...found.values()].sort((one, other) => one.seconds - other.seconds);
+})();
+const isTimed = runs.some((run) => run.frames.isTimed);
+const placeOf = new Map(frames.map((frame, place) => [frame.path, place]));
+const valueOf = (frame, run, column) => runs[run].frames[column][frame.places[run]];
+const metricOf = (frame, run, name) =>
+  runs[run].frames.metrics[name]?.[frame.places[run]] ?? null;
+const nameOf = (run, text) => (isComparison ? `${runs[run].name}: ${text}` : text);

@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError(f'reports need it ({error}); fix: pip install plotly Jinja2') from error
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ('base', 'frames', 'viewer', 'charts', 'tables', 'main')
+_SCRIPTS = ('base', 'frames', 'viewer', 'timeline', 'charts', 'tables', 'main')
 _EMBEDDED_BYTES = 16 << 20
 """Up to so much, frames stand in the page itself; above, they lie in files beside it."""
 

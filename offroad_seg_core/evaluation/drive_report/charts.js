@@ -1,136 +1,3 @@
-// The choice of all cameras; others are chosen by their names, which are never empty.
-const ALL = '';
-const isChosen = (choice, camera) => choice === ALL || choice === camera;
-
-function timelineTraces(metric, camera) {
-  const traces = [];
-  runs.forEach((run, number_) => {
-    const { frames } = run;
-    const column = frames.metrics[metric];
-    frames.cameras.forEach((name, place) => {
-      if (!column || !isChosen(camera, name)) return;
-      const mine = frames.camera.flatMap((owner, index) => (owner === place ? [index] : []));
-      traces.push({
-        type: 'scatter',
-        mode: mine.length > 400 ? 'lines' : 'lines+markers',
-        marker: { size: 5 },
-        line: { width: 1.5, dash: number_ ? 'dot' : 'solid' },
-        name: isComparison ? `${run.name}: ${name}` : name,
-        x: mine.map((index) => frames.seconds[index]),
-        y: mine.map((index) => column[index]),
-        customdata: mine.map((index) => frames.path[index]),
-        hovertemplate: '%{y:.3f} at %{x:.2f}<extra>%{fullData.name}</extra>',
-      });
-    });
-  });
-  return traces;
-}
-
-function differenceTraces(metric, camera) {
-  const { frames } = runs[0];
-  const before = frames.metrics[metric];
-  return runs.slice(1).flatMap((run, place) => {
-    const after = run.frames.metrics[metric];
-    if (!before || !after) return [];
-    const kept = frames.path.flatMap((path, index) => {
-      const other = frameIndex[place + 1].get(path);
-      const isWanted = isChosen(camera, frames.cameras[frames.camera[index]]);
-      const isKnown = isWanted && other !== undefined && before[index] !== null;
-      return isKnown && after[other] !== null ? [[index, after[other] - before[index]]] : [];
-    });
-    return [{
-      type: 'scatter',
-      mode: 'markers',
-      marker: { size: 4 },
-      name: `${run.name} − ${runs[0].name}`,
-      x: kept.map(([index]) => frames.seconds[index]),
-      y: kept.map(([, change]) => change),
-      customdata: kept.map(([index]) => frames.path[index]),
-      hovertemplate: '%{y:+.3f} at %{x:.2f}<extra>%{fullData.name}</extra>',
-    }];
-  });
-}
-
-function failureTrace(camera) {
-  const { frames } = runs[0];
-  const failed = frames.problem.flatMap((problem, index) =>
-    problem && isChosen(camera, frames.cameras[frames.camera[index]]) ? [index] : []);
-  return {
-    type: 'scatter',
-    mode: 'markers',
-    name: 'problem',
-    marker: { symbol: 'x', size: 8, color: '#a40e26' },
-    x: failed.map((index) => frames.seconds[index]),
-    y: failed.map(() => 0),
-    text: failed.map((index) => frames.problem[index]),
-    customdata: failed.map((index) => frames.path[index]),
-    hovertemplate: '%{text}<extra></extra>',
-  };
-}
-
-const here = (seconds) => ({
-  type: 'line', xref: 'x', yref: 'paper', x0: seconds, x1: seconds, y0: 0, y1: 1,
-  line: { color: '#1b1f24', width: 1.5 },
-});
-
-function gapShapes() {
-  const start = BigInt(runs[0].frames.startNs);
-  return Object.values(runs[0].recording).flatMap((facts) =>
-    facts.gaps.slice(0, 100).map((gap) => {
-      const x0 = Number(BigInt(gap.start_ns) - start) / 1e9;
-      return {
-        type: 'rect', xref: 'x', yref: 'paper', x0, x1: x0 + gap.length_s, y0: 0, y1: 1,
-        fillcolor: '#bf5b00', opacity: 0.14, line: { width: 0 }, layer: 'below',
-      };
-    }));
-}
-
-function drawTimeline() {
-  const [kind, metric] = $('metric').value.split(' ');
-  const camera = $('camera').value;
-  const traces = kind === 'change'
-    ? differenceTraces(metric, camera)
-    : timelineTraces(metric, camera);
-  const failures = failureTrace(camera);
-  if (failures.x.length) traces.push(failures);
-  const { frames } = runs[0];
-  const shapes = [...gapShapes(), here(frames.seconds[viewer.index])];
-  return Plotly.react('timeline', traces, layout({
-    xaxis: axis(frames.isTimed ? 'seconds' : 'frame'),
-    yaxis: axis(''),
-    // Anywhere in the chart means the nearest frame.
-    hoverdistance: -1,
-    colorway: SERIES,
-    shapes,
-    uirevision: $('metric').value,
-  }), PLOT);
-}
-
-function startTimeline() {
-  const names = Object.keys(data.metrics).filter((name) =>
-    runs.some((run) => run.frames.metrics[name]));
-  const choices = names.map((name) => [`value ${name}`, data.metrics[name]]);
-  if (isComparison) {
-    choices.push(...names.map((name) => [`change ${name}`, `change: ${data.metrics[name]}`]));
-  }
-  fill($('metric'), choices);
-  const cameras = [...new Set(runs.flatMap((run) => run.frames.cameras))];
-  const named = cameras.map((name) => [name, name]);
-  fill($('camera'), [[ALL, 'all'], ...(named.length > 1 ? named : [])]);
-  $('metric').addEventListener('change', drawTimeline);
-  $('camera').addEventListener('change', drawTimeline);
-  drawTimeline().then((chart) => {
-    chart.on('plotly_click', (event) => {
-      const index = frameIndex[0].get(event.points[0].customdata);
-      if (index !== undefined) select(index);
-    });
-  });
-  listeners.push((index) => {
-    const shapes = [...gapShapes(), here(runs[0].frames.seconds[index])];
-    Plotly.relayout('timeline', { shapes });
-  });
-}
-
 function drawConfusion() {
   const run = runs[Number($('confusion-run').value)];
   const isPercent = $('confusion-kind').value === 'percent';
@@ -148,8 +15,8 @@ function drawConfusion() {
   return Plotly.react('confusion', [{
     type: 'heatmap',
     z,
-    x: columns.map((id) => names[id]),
-    y: rows.map((id) => names[id]),
+    x: columns.map((id) => plain(names[id])),
+    y: rows.map((id) => plain(names[id])),
     text: z.map((row) => row.map((cell) =>
       (isPercent && cell >= 0.5 ? cell.toFixed(0) : ''))),
     texttemplate: isSmall ? '%{text}' : '',
@@ -168,16 +35,16 @@ function drawConfusion() {
 }
 
 function drawConfidence() {
-  const curves = runs.filter((run) => run.scores).map((run, place) => ({
+  const curves = runs.flatMap((run, place) => (run.scores ? [{
     type: 'scatter',
     mode: 'lines+markers',
-    name: `${isComparison ? run.name : 'measured'}, ECE ${number(run.scores.ece)}`,
-    marker: { color: SERIES[place] },
+    name: `${isComparison ? plain(run.name) : 'measured'}, ECE ${score(run.scores.ece)}`,
+    marker: { color: seriesColor(place) },
     x: run.calibration.bin_confidence,
     y: run.calibration.bin_accuracy,
     customdata: run.calibration.bin_pixels,
     hovertemplate: 'confidence %{x:.2f}: %{y:.1%} right of %{customdata:,} px<extra></extra>',
-  }));
+  }] : []));
   curves.unshift({
     type: 'scatter', mode: 'lines', name: 'as sure as right', x: [0, 1], y: [0, 1],
     line: { color: '#57606a', dash: 'dash' }, hoverinfo: 'skip',
@@ -186,52 +53,86 @@ function drawConfidence() {
     xaxis: axis('confidence', { range: [0, 1.02] }),
     yaxis: axis('share that is right', { range: [0, 1.02] }),
   }), PLOT);
-  drawOperating();
+  startOperating();
+}
+
+function startOperating() {
+  const drawn = runs.flatMap((run, place) => (run.operating ? [[String(place), run.name]] : []));
+  for (const id of ['operating', 'operating-text', 'operating-controls']) {
+    $(id).hidden = !drawn.length;
+  }
+  $('operating-missing').hidden = drawn.length > 0;
+  fill($('operating-run'), drawn);
+  $('operating-run').addEventListener('change', drawOperating);
+  if (drawn.length) drawOperating();
 }
 
 function drawOperating() {
-  const run = runs.find(({ scores, operating }) => scores && operating);
-  $('operating').hidden = !run;
-  $('operating-text').hidden = !run;
-  $('operating-missing').hidden = Boolean(run);
-  if (!run) return;
-  $('operating-run').textContent = isComparison ? ` of ${run.name}` : '';
-  const { operating } = run;
+  const { operating } = runs[Number($('operating-run').value)];
   const classes = data.classes.flatMap((entry, id) => {
     if (!operating.recall[id].some((value) => value !== null)) return [];
+    const name = plain(entry.name);
     return [{
       type: 'scatter',
       mode: 'lines+markers',
-      name: entry.name,
+      name,
       line: { color: entry.color },
-      marker: { color: entry.color, size: operating.threshold.map((value) => (value ? 0.1 : 8)) },
+      marker: {
+        color: entry.color,
+        size: operating.threshold.map((value) => (value ? 6 : 12)),
+        // Pale classes, too, stand out from the paper.
+        line: { width: 1, color: INK },
+      },
       x: operating.recall[id],
       y: operating.precision[id],
       customdata: operating.threshold,
-      hovertemplate: `${entry.name} from confidence %{customdata:.2f}<br>`
+      hovertemplate: '%{fullData.name} from confidence %{customdata:.2f}<br>'
         + 'recall %{x:.3f}, precision %{y:.3f}<extra></extra>',
     }];
   });
-  Plotly.react('operating', classes, layout({
+  return Plotly.react('operating', classes, layout({
     xaxis: axis('recall', { range: [0, 1.02] }),
     yaxis: axis('precision', { range: [0, 1.02] }),
-    showlegend: false,
+    showlegend: true,
   }), PLOT);
 }
 
 function drawShares() {
   const [run, camera] = JSON.parse($('share-camera').value);
   const shares = runs[run].shares[camera];
+  const mode = shares.seconds.length > 1 ? 'lines' : 'lines+markers';
   const traces = data.classes.flatMap((entry, id) =>
     (shares.classes[id].some((value) => value) ? [{
-      type: 'scatter', mode: 'lines', stackgroup: 'one', name: entry.name,
-      line: { width: 0.5, color: entry.color }, fillcolor: entry.color,
+      type: 'scatter', mode, stackgroup: 'one', name: plain(entry.name),
+      line: { width: 0.5, color: INK }, fillcolor: entry.color, marker: { color: entry.color },
       x: shares.seconds, y: shares.classes[id],
       hovertemplate: '%{y:.1%}<extra>%{fullData.name}</extra>',
     }] : []));
   return Plotly.react('shares', traces, layout({
     xaxis: axis(runs[run].frames.isTimed ? 'seconds' : 'frame'),
     yaxis: axis('share of the pixels', { range: [0, 1], tickformat: '.0%' }),
-    showlegend: false,
+    hoverdistance: -1,
+    showlegend: true,
   }), PLOT);
+}
+
+// The labelled frame of a run's camera that is nearest to a place on the axis.
+function nearestLabelled(run, camera, seconds) {
+  const labelled = frames.flatMap((frame, index) =>
+    (frame.camera === camera && metricOf(frame, run, 'unlabeled_share') !== null ? [index] : []));
+  const distance = (index) =>
+    Math.abs(runs[run].frames.seconds[frames[index].places[run]] - seconds);
+  return labelled.reduce((best, index) => (distance(index) < distance(best) ? index : best));
+}
+
+function startShares() {
+  fill($('share-camera'), runs.flatMap((run, place) => Object.keys(run.shares).map((camera) =>
+    [JSON.stringify([place, camera]), nameOf(place, camera)])));
+  $('share-camera').addEventListener('change', drawShares);
+  drawShares().then((chart) => {
+    chart.on('plotly_click', (event) => {
+      const [run, camera] = JSON.parse($('share-camera').value);
+      lookAt(nearestLabelled(run, camera, event.points[0].x));
+    });
+  });
 }

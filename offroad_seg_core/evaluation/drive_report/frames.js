@@ -17,20 +17,27 @@ window.showFrame = (path, content) => {
   }
 };
 
+// Resolves to null where there is no such file. Both sides may ask for one at once.
+const loading = new Map();
+
 function loadFrame(run, path) {
   const key = keyOf(run, path);
   if (loaded.has(key)) return Promise.resolve(loaded.get(key));
+  if (!loading.has(key)) loading.set(key, loadScript(run, path, key));
+  return loading.get(key);
+}
+
+function loadScript(run, path, key) {
   return new Promise((resolve) => {
     const script = element('script', { src: `${runs[run].base}/${path}.js` });
     script.dataset.run = run;
-    script.onload = () => {
+    const end = () => {
       script.remove();
+      loading.delete(key);
       resolve(loaded.get(key) ?? null);
     };
-    script.onerror = () => {
-      script.remove();
-      resolve(null);
-    };
+    script.onload = end;
+    script.onerror = end;
     document.head.append(script);
   });
 }
@@ -41,26 +48,33 @@ async function inflate(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-async function decodeFrame(run, index) {
-  const frames = runs[run].frames;
-  if (index === undefined || !frames.hasPicture[index]) return null;
-  const content = await loadFrame(run, frames.path[index]);
-  if (content === null) return null;
-  if (!content.decoded) {
-    content.decoded = (async () => {
-      const picture = new Image();
-      picture.src = content.picture;
-      await picture.decode();
-      const labels = await inflate(content.labels);
-      const truth = content.truth ? await inflate(content.truth) : null;
-      return { picture, labels, truth, width: content.width, height: content.height };
-    })();
+// Returns { frame } with its pixels, or { reason } why there are none.
+async function decodeFrame(run, { path, places }) {
+  const mine = runs[run].frames;
+  const index = places[run];
+  if (index === undefined) return { reason: 'This run has no such frame.' };
+  if (!mine.hasPicture[index]) {
+    const problem = mine.problem[index];
+    return { reason: problem ? `No labels: ${problem}` : 'No picture was kept of this frame.' };
   }
-  return content.decoded;
+  const content = await loadFrame(run, path);
+  if (content === null) {
+    const file = `${runs[run].base}/${path}.js`;
+    return { reason: `Not found: ${file} must lie beside this page.` };
+  }
+  content.decoded ??= (async () => {
+    const picture = new Image();
+    picture.src = content.picture;
+    await picture.decode();
+    const labels = await inflate(content.labels);
+    const truth = content.truth ? await inflate(content.truth) : null;
+    return { picture, labels, truth, width: content.width, height: content.height };
+  })();
+  return { frame: await content.decoded };
 }
 
 // Draws one of 'picture', 'truth', 'traversability', 'classes' and 'errors'.
-function drawLayer(canvas, frame, layer) {
+function drawLayer(canvas, frame, layer, run) {
   canvas.width = frame.width;
   canvas.height = frame.height;
   const context = canvas.getContext('2d');
@@ -68,9 +82,9 @@ function drawLayer(canvas, frame, layer) {
   if (layer === 'picture') return;
   const tint = new ImageData(frame.width, frame.height);
   const ids = layer === 'truth' ? frame.truth : frame.labels;
-  const palette = PALETTES[layer === 'truth' ? 'classes' : layer];
+  const palette = layer === 'traversability' ? COST_PALETTES[run] : CLASS_PALETTE;
   for (let place = 0; place < ids.length; place += 1) {
-    let color = palette ? palette[ids[place]] : [0, 0, 0, 0];
+    let color = palette[ids[place]];
     if (layer === 'errors') {
       const right = frame.truth[place];
       if (right === UNLABELED) color = [0, 0, 0, 190];

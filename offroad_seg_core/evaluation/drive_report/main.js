@@ -23,12 +23,12 @@ function cardsOf(run) {
     const delta = before ? change(before[key], run.scores[key]) : null;
     const good = (LOWER_IS_BETTER.includes(key) ? -1 : 1) * (delta ?? 0);
     const tone = Math.abs(good) < 0.0005 ? '' : good > 0 ? 'better' : 'worse';
-    cards.push(card(number(run.scores[key]), text + (delta === null ? '' : ` (${signed(delta)})`), tone));
+    cards.push(card(score(run.scores[key]), text + (delta === null ? '' : ` (${signed(delta)})`), tone));
   }
   const { means, timings_ms: timings } = run;
   cards.push(card(percent(means.unlabeled_share), 'unknown pixels'));
   if (means.mean_confidence !== undefined) {
-    cards.push(card(number(means.mean_confidence), 'mean confidence'));
+    cards.push(card(score(means.mean_confidence), 'mean confidence'));
   }
   for (const [name, text] of [['engine_ms', 'engine'], ['latency_ms', 'labels were old']]) {
     if (!timings[name]) continue;
@@ -50,34 +50,62 @@ function drawHead() {
     return `${run.model.model} on ${run.model.engine}; ${run.source.path}${length && `, ${length}`}`;
   });
   $('source').textContent = told.join(' | ');
-  $('notes').replaceChildren(...runs.flatMap((run) =>
-    run.notes.map((note) => element('li', { textContent: note }))));
+  const notes = [...data.notes, ...runs.flatMap((run, place) =>
+    run.notes.map((note) => nameOf(place, note)))];
+  $('notes').replaceChildren(...notes.map((note) => element('li', { textContent: note })));
   $('cards').replaceChildren(...runs.flatMap((run) =>
     (isComparison ? [element('h3', { textContent: run.name }), cardsOf(run)] : [cardsOf(run)])));
 }
 
+// Shows a frame and brings it into view.
+function lookAt(index) {
+  select(index);
+  $('timeline-section').scrollIntoView();
+  $('frame').focus({ preventScroll: true });
+}
+
+// Lists of [title, run, frames, text of each], by the first run that can tell.
 function ranking() {
-  const { frames } = runs[0];
-  const metric = frames.metrics.miou_present ? 'miou_present' : 'mean_confidence';
-  const column = frames.metrics[metric];
-  if (!column) return [];
-  const known = frames.path.flatMap((path, index) => (column[index] === null ? [] : [index]));
-  const rising = [...known].sort((a, b) => column[a] - column[b]);
-  const title = metric === 'miou_present' ? 'mIoU' : 'confidence';
-  const text = (index) => `${title} ${number(column[index])}`;
-  const lists = [
-    [metric === 'miou_present' ? 'Worst' : 'Least sure', rising.slice(0, NUM_WORST), text],
-    [metric === 'miou_present' ? 'Best' : 'Surest', rising.slice(-NUM_BEST).reverse(), text],
-  ];
-  const after = isComparison && runs[1].frames.metrics[metric];
-  if (after) {
-    const delta = (index) => change(column[index], after[frameIndex[1].get(frames.path[index])]);
+  const metric = ['miou_present', 'mean_confidence'].find((name) =>
+    runs.some((run) => run.frames.metrics[name]));
+  if (!metric) return [];
+  const [word, worst, best] = metric === 'miou_present'
+    ? ['mIoU', 'Worst', 'Best'] : ['confidence', 'Least sure', 'Surest'];
+  const first = runs.findIndex((run) => run.frames.metrics[metric]);
+  const of = (run) => (index) => metricOf(frames[index], run, metric);
+  const value = of(first);
+  const known = [...frames.keys()].filter((index) => value(index) !== null);
+  const rising = [...known].sort((a, b) => value(a) - value(b));
+  const text = (index) => `${word} ${score(value(index))}`;
+  const title = (start) => (isComparison ? `${start} of ${runs[first].name}` : start);
+  const changes = runs.slice(first + 1).map((run, place) => {
+    const delta = (index) => change(value(index), of(first + 1 + place)(index));
     const moved = known.filter((index) => delta(index) !== null)
       .sort((a, b) => Math.abs(delta(b)) - Math.abs(delta(a)));
-    const told = (index) => `${signed(delta(index))} in ${runs[1].name}`;
-    lists.unshift(['Changed most', moved.slice(0, NUM_WORST), told]);
-  }
-  return lists.filter(([, found]) => found.length);
+    const told = (index) => `${word} ${signed(delta(index))}`;
+    return [`Changed most in ${run.name}`, first + 1 + place, moved.slice(0, NUM_WORST), told];
+  });
+  return [
+    ...changes,
+    [title(worst), first, rising.slice(0, NUM_WORST), text],
+    [title(best), first, rising.slice(-NUM_BEST).reverse(), text],
+  ].filter(([, , found]) => found.length);
+}
+
+function thumb(run, index, text) {
+  const frame = frames[index];
+  const button = element('button', { type: 'button', className: 'thumb' },
+    element('canvas', { width: 16, height: 9, ariaHidden: 'true' }),
+    element('span', { textContent: `${frame.camera}, ${whenText(frame, 1)}` }),
+    element('span', { textContent: text }));
+  button.addEventListener('click', () => lookAt(index));
+  button.draw = async () => {
+    const { frame: pixels, reason } = await decodeFrame(run, frame);
+    const canvas = button.querySelector('canvas');
+    if (pixels) drawLayer(canvas, pixels, 'traversability', run);
+    else canvas.replaceWith(element('span', { className: 'small', textContent: reason }));
+  };
+  return button;
 }
 
 // Pictures are loaded when they come into view.
@@ -85,30 +113,12 @@ function drawExtremes() {
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((seen) => seen.isIntersecting)) {
       watcher.unobserve(entry.target);
-      const index = Number(entry.target.dataset.index);
-      decodeFrame(0, index).then((frame) => {
-        if (frame) drawLayer(entry.target.querySelector('canvas'), frame, 'traversability');
-      });
+      entry.target.draw();
     }
   }, { rootMargin: '200px' });
-  const { frames } = runs[0];
-  for (const [title, found, text] of ranking()) {
-    const thumbs = found.map((index) => {
-      const camera = frames.cameras[frames.camera[index]];
-      const when = frames.isTimed ? `${number(frames.seconds[index], 1)} s` : index;
-      const button = element('button', { type: 'button', className: 'thumb' },
-        element('canvas', { width: 16, height: 9, ariaHidden: 'true' }),
-        element('span', { textContent: `${camera}, ${when}` }),
-        element('span', { textContent: text(index) }));
-      button.dataset.index = index;
-      button.addEventListener('click', () => {
-        select(index);
-        $('timeline-section').scrollIntoView();
-        $('frame').focus({ preventScroll: true });
-      });
-      watcher.observe(button);
-      return button;
-    });
+  for (const [title, run, found, text] of ranking()) {
+    const thumbs = found.map((index) => thumb(run, index, text(index)));
+    thumbs.forEach((made) => watcher.observe(made));
     $('extremes').append(element('h3', { textContent: title }),
       element('div', { className: 'thumbs' }, ...thumbs));
   }
@@ -137,13 +147,10 @@ function start() {
   startTimeline();
   drawScores();
   drawExtremes();
-  fill($('share-camera'), runs.flatMap((run, place) => Object.keys(run.shares).map((camera) =>
-    [JSON.stringify([place, camera]), isComparison ? `${run.name}: ${camera}` : camera])));
-  $('share-camera').addEventListener('change', drawShares);
-  drawShares();
+  startShares();
   drawRecording();
   drawVersions();
-  const first = runs[0].frames.hasPicture.indexOf(1);
+  const first = frames.findIndex((frame) => runs.some((_, run) => valueOf(frame, run, 'hasPicture')));
   return select(Math.max(0, first));
 }
 

@@ -70,13 +70,18 @@ function changeColumn(title, value, lowerIsBetter = false) {
 
 function drawClassTable() {
   const scored = runs.filter((run) => run.scores);
-  const rows = data.classes.map((entry, id) => ({ ...entry, id }));
+  const rows = data.classes.map((entry, id) => ({
+    ...entry,
+    group: [...new Set(runs.map((run) => run.classGroups[id]))].join(' | '),
+    costs: [...new Set(runs.map((run) => run.costs[id]))],
+    id,
+  }));
   const of = (run, name) => (row) => run.classScores[name][row.id];
-  const column = (title, value) => plainColumn(title, value, (row) => number(value(row)));
+  const column = (title, value) => plainColumn(title, value, (row) => score(value(row)));
   const columns = [
     plainColumn('class', (row) => row.name, (row) => row.name, { swatch: (row) => row.color }),
     plainColumn('group', (row) => row.group),
-    plainColumn('cost', (row) => row.cost),
+    plainColumn('cost', (row) => row.costs[0], (row) => row.costs.map(costText).join(' | ')),
   ];
   scored.forEach((run, place) => {
     const suffix = scored.length > 1 ? ` ${run.name}` : '';
@@ -99,21 +104,30 @@ function drawClassTable() {
 
 function drawGroupTable() {
   const scored = runs.filter((run) => run.scores);
+  const of = (run, name) => run.groups.find((group) => group.name === name);
+  const names = [...new Set(scored.flatMap((run) => run.groups.map((group) => group.name)))];
+  // What is of all runs is told of the first that has the group.
+  const rows = names.map((name) => scored.map((run) => of(run, name)).find(Boolean));
   const columns = [plainColumn('traversability group', (row) => row.name)];
   scored.forEach((run) => {
-    const value = (row) => run.groups.find((group) => group.name === row.name).iou;
+    const value = (row) => of(run, row.name)?.iou;
     const title = scored.length > 1 ? `IoU ${run.name}` : 'IoU';
-    columns.push(plainColumn(title, value, (row) => number(value(row))));
+    columns.push(plainColumn(title, value, (row) => score(value(row))));
   });
   columns.push(plainColumn('share of truth', (row) => row.truth_share, (row) => percent(row.truth_share)));
   columns.push({ title: 'classes', text: (row) => row.classes.join(', '), isText: true });
-  drawTable($('groups'), 'Classes of one traversability group as one', columns, scored[0].groups);
+  drawTable($('groups'), 'Classes of one traversability group as one', columns, rows);
+}
+
+function withRun(columns, place) {
+  if (isComparison) columns.splice(place, 0, plainColumn('run', (row) => row.run));
+  return columns;
 }
 
 function drawEnvironmentTable() {
   const rows = runs.filter((run) => run.scores).flatMap((run) =>
     Object.entries(run.environments).map(([name, scores]) => ({ run: run.name, name, ...scores })));
-  const column = (title, key) => plainColumn(title, (row) => row[key], (row) => number(row[key]));
+  const column = (title, key) => plainColumn(title, (row) => row[key], (row) => score(row[key]));
   const columns = [
     plainColumn('camera or place', (row) => row.name),
     column('mIoU, in truth', 'miou_present'),
@@ -122,33 +136,31 @@ function drawEnvironmentTable() {
     column('false safe', 'false_safe_rate'),
     column('false alarm', 'false_alarm_rate'),
   ];
-  if (isComparison) columns.splice(1, 0, plainColumn('run', (row) => row.run));
-  drawTable($('environments'), 'Cameras and places', columns, rows);
+  drawTable($('environments'), 'Cameras and places', withRun(columns, 1), rows);
 }
 
 function drawRecording() {
-  const start = BigInt(runs[0].frames.startNs);
-  const cameras = Object.entries(runs[0].recording).map(([name, facts]) => ({ name, ...facts }));
+  const cameras = runs.flatMap((run) =>
+    Object.entries(run.recording).map(([camera, facts]) => ({ run: run.name, camera, ...facts })));
   const column = (title, key) => plainColumn(title, (row) => row[key]);
-  drawTable($('recording'), 'Recording', [
-    column('camera', 'name'), column('frames', 'num_frames'), column('failed', 'num_failed'),
+  drawTable($('recording'), 'Recording', withRun([
+    column('camera', 'camera'), column('frames', 'num_frames'), column('failed', 'num_failed'),
     column('period, ms', 'period_ms'), column('gaps', 'num_gaps'),
     column('missing', 'num_missing'), column('stamps backwards', 'num_backwards'),
     column('stamps repeated', 'num_repeated'),
-  ], cameras);
-  const gaps = cameras.flatMap((camera) => camera.gaps.slice(0, 20).map((gap) => ({
-    ...gap, camera: camera.name, seconds: Number(BigInt(gap.start_ns) - start) / 1e9,
-  })));
-  drawTable($('gaps'), 'Longest gaps', [
+  ], 1), cameras);
+  const gaps = cameras.flatMap(({ run, camera, gaps: mine }) =>
+    mine.slice(0, 20).map((gap) => ({ run, camera, ...gap })));
+  drawTable($('gaps'), 'Longest gaps', withRun([
     column('camera', 'camera'),
     plainColumn('after, s', (row) => row.seconds, (row) => number(row.seconds, 2)),
     plainColumn('length, s', (row) => row.length_s, (row) => number(row.length_s, 3)),
     column('frames that would have fitted', 'missing'),
-  ], gaps);
-  drawTable($('problems'), 'Problems', [
-    plainColumn('frames', (row) => row.count),
+  ], 1), gaps);
+  drawTable($('problems'), 'Problems', withRun([
+    column('frames', 'count'),
     { title: 'what', text: (row) => row.problem, isText: true },
-  ], runs.flatMap((run) => run.problems));
+  ], 1), runs.flatMap((run) => run.problems.map((entry) => ({ run: run.name, ...entry }))));
   const isEmpty = ['recording', 'gaps', 'problems'].every((id) => $(id).hidden);
   $('recording-section').hidden = isEmpty;
 }

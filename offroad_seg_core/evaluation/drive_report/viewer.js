@@ -1,90 +1,103 @@
-// The frame that is looked at: an index into the first run's frames.
+// The frame that is looked at: an index into frames.
 const viewer = { index: 0, ticket: 0, shown: {} };
-const hasTruth = runs.some((run) => run.num_with_truth > 0);
+const truthRun = runs.findIndex((run) => run.num_with_truth > 0);
 const listeners = [];
 
 function layerChoices() {
-  const choices = [['0 picture', 'picture']];
-  runs.forEach((run, number_) => {
-    const of = isComparison ? `${run.name}: ` : '';
-    choices.push([`${number_} traversability`, `${of}traversability`]);
-    choices.push([`${number_} classes`, `${of}classes`]);
-    if (run.num_with_truth) choices.push([`${number_} errors`, `${of}errors`]);
+  const choices = [['any picture', 'picture']];
+  runs.forEach((run, place) => {
+    const layers = ['traversability', 'classes', ...(run.num_with_truth ? ['errors'] : [])];
+    choices.push(...layers.map((layer) => [`${place} ${layer}`, nameOf(place, layer)]));
   });
-  if (hasTruth) choices.push(['0 truth', runs[0].reference ? 'reference' : 'truth']);
+  if (truthRun >= 0) {
+    choices.push([`${truthRun} truth`, runs[truthRun].reference ? 'reference' : 'truth']);
+  }
   return choices;
 }
 
-function captionText(index) {
-  const frames = runs[0].frames;
-  const seconds = frames.seconds[index];
-  const when = frames.isTimed ? `${number(seconds, 2)} s` : `number ${seconds}`;
-  const parts = [`${frames.cameras[frames.camera[index]]}, ${when}, stamp ${frames.stamp[index]}`];
+const whenText = ({ seconds }, digits) =>
+  (isTimed ? `${number(seconds, digits)} s` : `number ${seconds}`);
+
+function captionText(frame) {
+  const parts = [`${frame.camera}, ${whenText(frame, 2)}, stamp ${frame.stamp}`];
   for (const name of Object.keys(data.metrics)) {
-    const values = runs.map((run, number_) => {
-      const place = frameIndex[number_].get(frames.path[index]);
-      const column = run.frames.metrics[name];
-      return column && place !== undefined ? column[place] : null;
-    });
+    const values = runs.map((_, run) => metricOf(frame, run, name));
     if (values.some((value) => value !== null)) {
-      parts.push(`${data.metrics[name]} ${values.map((value) => number(value)).join(' | ')}`);
+      parts.push(`${data.metrics[name]} ${values.map(score).join(' | ')}`);
     }
   }
-  if (frames.problem[index]) parts.push(`problem: ${frames.problem[index]}`);
+  runs.forEach((_, run) => {
+    const problem = valueOf(frame, run, 'problem');
+    if (problem) parts.push(nameOf(run, `problem: ${problem}`));
+  });
   return parts.join('; ');
 }
 
-async function drawSide(canvas, choice, ticket) {
-  const [run, layer] = choice.split(' ');
-  const path = runs[0].frames.path[viewer.index];
-  const frame = await decodeFrame(Number(run), frameIndex[run].get(path));
-  if (ticket !== viewer.ticket) return;
-  const isThere = frame && (frame.truth || !['truth', 'errors'].includes(layer));
-  canvas.style.visibility = isThere ? 'visible' : 'hidden';
-  viewer.shown[canvas.id] = isThere ? { frame, run: Number(run), layer } : null;
-  if (isThere) drawLayer(canvas, frame, layer);
-  else if (canvas.id === 'under' && !canvas.width) canvas.height = 300;
+// Returns { frame, run, layer }, or { reason } why there is nothing to draw.
+async function sideContent(choice, entry) {
+  const [chosen, layer] = choice.split(' ');
+  const withPicture = runs.findIndex((_, run) => valueOf(entry, run, 'hasPicture'));
+  const run = chosen === 'any' ? Math.max(0, withPicture) : Number(chosen);
+  const { frame, reason } = await decodeFrame(run, entry);
+  if (reason) return { reason };
+  const needsTruth = ['truth', 'errors'].includes(layer);
+  if (needsTruth && !frame.truth) return { reason: 'This frame has no truth.' };
+  return { frame, run, layer };
 }
 
 async function redraw() {
   viewer.ticket += 1;
-  const ticket = viewer.ticket;
-  await Promise.all([
-    drawSide($('under'), $('left').value, ticket),
-    drawSide($('over'), $('right').value, ticket),
-  ]);
+  const { ticket } = viewer;
+  const entry = frames[viewer.index];
+  const choices = [$('left').value, $('right').value];
+  const [under, over] = await Promise.all(choices.map((choice) => sideContent(choice, entry)));
   if (ticket !== viewer.ticket) return;
-  $('missing').hidden = Boolean(viewer.shown.under || viewer.shown.over);
-  $('stage').dataset.frame = runs[0].frames.path[viewer.index];
+  viewer.shown = { under, over };
+  for (const [id, { frame, layer, run, reason }] of Object.entries(viewer.shown)) {
+    $(id).style.visibility = frame ? 'visible' : 'hidden';
+    if (frame) drawLayer($(id), frame, layer, run);
+    $(`${id}-missing`).textContent = reason ?? '';
+    $(`${id}-missing`).hidden = Boolean(frame);
+  }
+  // The left picture holds the place of both.
+  if (!under.frame && over.frame) {
+    Object.assign($('under'), { width: over.frame.width, height: over.frame.height });
+  }
+  Object.assign($('stage').dataset, { frame: entry.path, layers: choices.join(', ') });
   moveSplit();
 }
 
 function select(index) {
-  const count = runs[0].frames.path.length;
-  viewer.index = Math.max(0, Math.min(count - 1, index));
+  viewer.index = Math.max(0, Math.min(frames.length - 1, index));
   $('frame').value = viewer.index;
-  const text = captionText(viewer.index);
+  const text = captionText(frames[viewer.index]);
   $('caption').textContent = text;
   $('frame').setAttribute('aria-valuetext', text);
-  listeners.forEach((listen) => listen(viewer.index));
+  listeners.forEach((listen) => listen());
   return redraw();
 }
 
 // Left of the slider the left picture shows, right of it the right one.
 function moveSplit() {
-  const place = $('split').value;
+  const place = Number($('split').value);
+  $('under').style.clipPath = `inset(0 ${100 - place}% 0 0)`;
   $('over').style.clipPath = `inset(0 0 0 ${place}%)`;
+  $('under-missing').style.width = `${place}%`;
+  $('over-missing').style.width = `${100 - place}%`;
   $('divider').style.left = `${place}%`;
 }
 
 function step(direction) {
-  const frames = runs[0].frames;
   const wanted = $('camera').value;
   let index = viewer.index + direction;
-  while (frames.path[index] && !isChosen(wanted, frames.cameras[frames.camera[index]])) {
-    index += direction;
-  }
-  if (frames.path[index]) select(index);
+  while (frames[index] && !isChosen(wanted, frames[index].camera)) index += direction;
+  if (frames[index]) select(index);
+}
+
+function className(run, id) {
+  const { costs, classGroups } = runs[run];
+  if (!data.classes[id]) return 'unlabeled';
+  return `${data.classes[id].name} (${classGroups[id]}, cost ${costText(costs[id])})`;
 }
 
 function inspect(event) {
@@ -94,44 +107,42 @@ function inspect(event) {
     $('split').value = side;
     moveSplit();
   }
-  const shown = viewer.shown.over ?? viewer.shown.under;
-  if (!shown) return;
-  const { frame } = shown;
+  const shown = viewer.shown[side < Number($('split').value) ? 'under' : 'over'];
+  if (!shown?.frame) {
+    $('inspector').textContent = shown?.reason ?? '';
+    return;
+  }
+  const { frame, run } = shown;
   const x = Math.floor((frame.width * side) / 100);
   const y = Math.floor((frame.height * (event.clientY - box.top)) / box.height);
   if (x < 0 || y < 0 || x >= frame.width || y >= frame.height) return;
-  const name = (id) => {
-    const known = data.classes[id];
-    if (!known) return 'unlabeled';
-    const cost = known.cost === data.unknownCost ? 'unknown' : known.cost;
-    return `${known.name} (${known.group}, cost ${cost})`;
-  };
   const place = y * frame.width + x;
-  const truth = frame.truth ? `; truth: ${name(frame.truth[place])}` : '';
-  const of = isComparison ? `${runs[shown.run].name}: ` : '';
-  $('inspector').textContent = `${of}${name(frame.labels[place])}${truth}`;
+  const truth = frame.truth ? `; truth: ${className(run, frame.truth[place])}` : '';
+  $('inspector').textContent = nameOf(run, `${className(run, frame.labels[place])}${truth}`);
+}
+
+// A colour for each cost that a run gives the class.
+function legendEntry({ name, color }, id) {
+  const costs = [...new Set(runs.map((run) => run.costs[id]))];
+  const grounds = costs.map((cost) => swatch(
+    cost === data.unknownCost ? 'transparent' : `rgb(${data.costColors[cost].join(', ')})`,
+  ));
+  return element('li', {}, swatch(color), ...grounds, `${name}, cost ${costs.map(costText).join(' | ')}`);
 }
 
 function startViewer() {
   const choices = layerChoices();
-  fill($('left'), choices);
-  fill($('right'), choices);
-  $('left').value = isComparison ? '0 traversability' : '0 picture';
-  $('right').value = isComparison ? '1 traversability' : '0 traversability';
-  $('frame').max = runs[0].frames.path.length - 1;
+  for (const [place, id] of ['left', 'right'].entries()) {
+    fill($(id), choices);
+    $(id).value = isComparison ? `${place} traversability` : choices[place][0];
+    $(id).addEventListener('change', redraw);
+  }
+  $('frame').max = frames.length - 1;
   $('frame').addEventListener('input', () => select(Number($('frame').value)));
   $('split').addEventListener('input', moveSplit);
-  $('left').addEventListener('change', redraw);
-  $('right').addEventListener('change', redraw);
   $('previous').addEventListener('click', () => step(-1));
   $('next').addEventListener('click', () => step(1));
   $('stage').addEventListener('pointermove', inspect);
   $('stage').addEventListener('pointerdown', inspect);
-  $('legend').replaceChildren(...data.classes.map((entry) => {
-    const isKnown = entry.cost !== data.unknownCost;
-    const cost = isKnown ? `cost ${entry.cost}` : 'cost unknown';
-    const [red, green, blue] = data.costColors[entry.cost];
-    const ground = isKnown ? `rgb(${red}, ${green}, ${blue})` : 'transparent';
-    return element('li', {}, swatch(entry.color), swatch(ground), `${entry.name}, ${cost}`);
-  }));
+  $('legend').replaceChildren(...data.classes.map(legendEntry));
 }

@@ -11,11 +11,8 @@ pytest.importorskip('plotly')
 
 from offroad_seg_core.evaluation.drive_report import build
 from offroad_seg_core.evaluation.drive_report.build import write_drive_report
-from offroad_seg_core.evaluation.drive_report.data import (
-    _operating_points,
-    page_data,
-    read_results,
-)
+from offroad_seg_core.evaluation.drive_report.data import page_data, read_results
+from offroad_seg_core.evaluation.drive_report.scores import operating_points
 from offroad_seg_core.evaluation.result import ResultError
 from offroad_seg_core.metrics.calibration import CalibrationCounts
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
@@ -37,13 +34,14 @@ def test_operating_points_by_hand():
     label_map, confidence = np.array([[0, 0, 1, 1, 0], [100, 200, 50, 255, 9]], np.uint8)
     matrix.update(label_map, target)
     calibration.update(confidence, label_map, target)
-    found = _operating_points(matrix, calibration)
-    at = [found['threshold'].index(round(level / 255, 4)) for level in (0, 50, 55, 105, 205)]
-    assert [found['recall'][0][place] for place in at] == [0.6667, 0.6667, 0.6667, 0.3333, 0.0]
+    found = operating_points(matrix, calibration)
+    at = [found['threshold'].index(round(level / 255, 6)) for level in (0, 50, 55, 105, 205)]
+    recall = [found['recall'][0][place] for place in at]
+    assert recall == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1 / 3, 0], abs=1e-6)
     assert [found['precision'][1][place] for place in at] == [0.5, 0.5, 1.0, 1.0, 1.0]
     # A frame without confidence: how much truth the others have is not known.
     matrix.update(label_map, target)
-    assert _operating_points(matrix, calibration) is None
+    assert operating_points(matrix, calibration) is None
 
 
 def test_labels_without_confidence(results, drives):
