@@ -214,7 +214,8 @@ def guarded(name: str, output: Callable[[], Path], command: Callable[[], int]) -
     """Run a command; turn what stops it into words and an exit code.
 
     Returns:
-        The command's code; 1 for bad input, a failed engine or a full disk; 130 after Ctrl-C.
+        The command's code; 1 for bad input, a failed engine or a full disk; 2 for a library that
+        is missing; 130 after Ctrl-C.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     kept = 'what is complete is kept'
@@ -231,6 +232,9 @@ def guarded(name: str, output: Callable[[], Path], command: Callable[[], int]) -
         print(f'{name}: {error}{fix}', file=sys.stderr)
     except (ValueError, EngineError) as error:
         print(f'{name}: {error}', file=sys.stderr)
+    except ImportError as error:
+        print(f'{name}: {error}', file=sys.stderr)
+        return 2
     return 1
 
 

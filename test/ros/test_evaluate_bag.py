@@ -200,6 +200,26 @@ def test_errors_name_the_cause(evaluate, drive, tmp_path, capsys, arguments, tol
     assert not (tmp_path / 'result').exists()
 
 
+@pytest.mark.parametrize(
+    ('library', 'module', 'place', 'options', 'told'),
+    [
+        ('ray', 'cluster', '{drive}', ('--ray',), '--ray needs it'),
+        ('fsspec', 'storage', 'memory://bucket/x.mcap', (), 'URLs and fleets need it'),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named(
+    evaluate, drive, tmp_path, capsys, monkeypatch, library, module, place, options, told
+):
+    # As in a process that has not loaded it.
+    monkeypatch.delitem(sys.modules, f'offroad_seg_core.fleet.{module}', raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    assert evaluate(*options, inputs=(place.format(drive=drive),)) == 2
+    err = capsys.readouterr().err
+    assert f'evaluate_bag: {told} (import of {library} halted' in err
+    assert 'fix: pip install -r requirements/fleet.txt' in err
+    assert not (tmp_path / 'result').exists()
+
+
 def test_latencies_of_the_live_node(evaluate, drive, tmp_path, capsys):
     seen = CameraLatencies()
     for index, latency_ms in enumerate((40, 90)):
