@@ -166,10 +166,11 @@ def find_truth(frames: Source, classes: Taxonomy, options: TruthOptions) -> Labe
         topics = dict(options.topics or truth_topics(frames.types, frames.cameras))
         if not topics:
             return None
-        return _label_topics(frames.path, topics, classes, options, beside_frames=True)
+        pictures = {topic: camera.name for topic, camera in frames.cameras.items()}
+        return _label_topics(frames.path, topics, classes, options, pictures)
     path = Path(options.place)
     topics = dict(options.topics or _topics_of(path))
-    return _label_topics(path, topics, classes, options, beside_frames=False)
+    return _label_topics(path, topics, classes, options)
 
 
 def recorded_labels(path: str | Path) -> dict[str, LabelSource]:
@@ -185,9 +186,9 @@ def recorded_labels(path: str | Path) -> dict[str, LabelSource]:
     if not masks:
         held = ', '.join(sorted(types)) or 'nothing'
         raise SourceError(f'{path}: got no topic .../segmentation/mask; it holds {held}')
-    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, None, False, told)}
+    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, None, told=told)}
     if confidences:
-        found[CONFIDENCE] = LabelTopics(path, confidences, None, False)
+        found[CONFIDENCE] = LabelTopics(path, confidences, None)
     return found
 
 
@@ -202,13 +203,13 @@ def _label_topics(
     topics: Mapping[str, str],
     classes: Taxonomy,
     options: TruthOptions,
-    beside_frames: bool,
+    pictures: Mapping[str, str] | None = None,
 ) -> LabelTopics:
     with open_bag(path) as bag:
         check_topics(bag, topics)
         name = options.taxonomy or bag.custom_data.get(TRUTH_TAXONOMY_KEY, '')
     reader = _reader(name, classes, options)
-    return LabelTopics(path, topics, reader, beside_frames, [bag.notes])
+    return LabelTopics(path, topics, reader, pictures, [bag.notes])
 
 
 def _topics_of(path: Path) -> dict[str, str]:

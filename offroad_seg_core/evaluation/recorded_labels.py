@@ -17,12 +17,10 @@ from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.evaluation.sources.frame import Frame, SourceError, file_identity
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
-from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels, stamped_messages
+from offroad_seg_core.evaluation.stamped_labels import Key, NearbyLabels, StampedLabels
 
 Frames = Iterator[tuple[int, Frame]]
 
-# How far apart, at most, a frame and its labels lie in the bag that holds both.
-_REACH_NS = 2_000_000_000
 # Names of topics that hold class ids, and of those that hold something else.
 _CLASSES, _NO_CLASSES = re.compile('label|semantic'), re.compile('depth|instance')
 
@@ -59,14 +57,14 @@ class LabelTopics:
         path: The bag.
         topics: Camera -> topic.
         reader: Makes the class ids wanted of stored ids; None: they are these already.
-        beside_frames: Whether the frames are of the same bag, so that bag times compare.
+        pictures: Topic -> camera, where the frames are of the same bag, so that bag times compare.
         told: Notes of each time that the bag was opened.
     """
 
     path: Path
     topics: Mapping[str, str]
     reader: MaskReader | None
-    beside_frames: bool
+    pictures: Mapping[str, str] | None = None
     told: list[list[str]] = field(default_factory=list, compare=False)
 
     @property
@@ -78,36 +76,22 @@ class LabelTopics:
         """Yield frames with their labels, see LabelSource."""
         with open_bag(self.path) as bag:
             self.told.append(bag.notes)  # which grows
-            attach = self._attach_beside if self.beside_frames else self._attach_by_stamp
-            yield from attach(bag, key, frames, start_ns)
+            find = self._finder(bag, start_ns)
+            for part, frame in frames:
+                found = find(frame)
+                yield part, with_map(frame, key, partial(self._decode, *found)) if found else frame
 
-    def _attach_beside(self, bag: Bag, key: str, frames: Frames, start_ns: int | None) -> Frames:
-        """Yield frames with labels that were recorded within _REACH_NS of them."""
-        first_ns = None if start_ns is None else start_ns - _REACH_NS
-        messages = stamped_messages(bag, self.topics, first_ns)
-        pending: dict[Key, tuple[int, Callable[[], np.ndarray]]] = {}
-        reached_ns = -(2**63)
-        for part, frame in frames:
-            now_ns = frame.time_ns
-            while reached_ns <= now_ns + _REACH_NS:
-                message = next(messages, None)
-                if message is None:
-                    break
-                of, reached_ns, kind, data = message
-                if reached_ns >= now_ns - _REACH_NS:
-                    pending[of] = reached_ns, partial(self._decode, kind, data)
-            pending = {k: e for k, e in pending.items() if e[0] >= now_ns - _REACH_NS}
-            found = pending.pop(Key(frame.camera, frame.stamp_ns), None)
-            yield part, with_map(frame, key, found[1]) if found else frame
-
-    def _attach_by_stamp(self, bag: Bag, key: str, frames: Frames, start_ns: int | None) -> Frames:
-        """Yield frames with the labels of their stamp, wherever these lie in their bag."""
-        del start_ns  # is of another bag
-        labels = StampedLabels(bag, self.topics)
-        for part, frame in frames:
-            is_stamped = frame.stamp_ns > 0  # else all frames would look like one
-            found = labels.read(Key(frame.camera, frame.stamp_ns)) if is_stamped else None
-            yield part, with_map(frame, key, partial(self._decode, *found)) if found else frame
+    def _finder(
+        self, bag: Bag, start_ns: int | None
+    ) -> Callable[[Frame], tuple[str, bytes] | None]:
+        """Return what finds type and bytes of a frame's labels; frames come in their order."""
+        if self.pictures is None:  # times are of another bag: wherever the labels lie in theirs
+            stamped = StampedLabels(bag, self.topics)
+            # Without stamps all frames would look like one.
+            return lambda frame: stamped.read(_key(frame)) if frame.stamp_ns > 0 else None
+        near = NearbyLabels(bag, self.topics, self.pictures, start_ns)
+        self.told.append(near.notes)  # which grow, too
+        return lambda frame: near.read(_key(frame), frame.time_ns)
 
     def _decode(self, kind: str, data: bytes) -> np.ndarray:
         stored = decode_labels(kind, data)
@@ -170,6 +154,10 @@ class LabelFolder:
         """Return what the labels depend on."""
         files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in self._by_name.values()]
         return {'files': files, 'reader': self._reader.identity()}
+
+
+def _key(frame: Frame) -> Key:
+    return Key(frame.camera, frame.stamp_ns)
 
 
 def with_map(frame: Frame, key: str, load: Callable[[], np.ndarray]) -> Frame:

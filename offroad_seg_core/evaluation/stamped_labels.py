@@ -1,15 +1,19 @@
-"""Label images of a bag by camera and stamp."""
+"""Label images of a bag by camera and stamp: of another bag, or of that of the frames."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 import struct
 from typing import NamedTuple
 
 from offroad_seg_core.bags.definitions import header_stamp_ns
+from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.reading import Bag
 
-# How far ahead of what was read last labels are read towards, instead of jumped to.
+# How far ahead of what was read last labels are read towards, instead of jumped to; also how far
+# apart, at most, a frame and its labels lie in the bag that holds both.
 _REACH_NS = 2_000_000_000
 _MOST_HELD = 32
 _BEGINNING = -(2**63)
@@ -22,8 +26,8 @@ class Key(NamedTuple):
     stamp_ns: int
 
 
-Stamped = tuple[Key, int, str, bytes]
-"""Frame, bag time in ns, type and serialized message."""
+Stamped = tuple[Key, int, Connection, bytes]
+"""Frame, bag time in ns, topic and serialized message."""
 
 
 class StampedLabels:
@@ -42,9 +46,9 @@ class StampedLabels:
     """
 
     def __init__(self, bag: Bag, topics: Mapping[str, str]) -> None:
-        self._bag, self._topics = bag, topics
+        self._bag, self._cameras = bag, _cameras(topics)
         self.times_ns: dict[Key, int] = {}
-        for key, time_ns, _, _ in stamped_messages(bag, topics):
+        for key, time_ns, _, _ in stamped_messages(bag, self._cameras):
             self.times_ns.setdefault(key, time_ns)
         self._messages: Iterator[Stamped] = iter(())
         self._reached_ns = _BEGINNING
@@ -59,18 +63,18 @@ class StampedLabels:
         if self._reached_ns <= time_ns <= self._reached_ns + _REACH_NS:
             found = self._forward(key, time_ns)
         if found is None:
-            self._messages = stamped_messages(self._bag, self._topics, time_ns)
+            self._messages = stamped_messages(self._bag, self._cameras, time_ns)
             found = self._forward(key, time_ns)
         return found
 
     def _forward(self, key: Key, time_ns: int) -> tuple[str, bytes] | None:
         """Read on until a frame's labels, or until they cannot come any more."""
-        for other, reached_ns, kind, data in self._messages:
+        for other, reached_ns, entry, data in self._messages:
             self._reached_ns = reached_ns
             if other == key and reached_ns == time_ns:
-                return kind, data
+                return entry.msgtype, data
             if self.times_ns.get(other) == reached_ns:
-                self._held[other] = kind, data
+                self._held[other] = entry.msgtype, data
                 if len(self._held) > _MOST_HELD:
                     del self._held[next(iter(self._held))]
             if reached_ns > time_ns:
@@ -78,21 +82,94 @@ class StampedLabels:
         return None
 
 
+@dataclass
+class _Near:
+    key: Key
+    time_ns: int
+    entry: Connection
+    data: bytes
+
+
+class NearbyLabels:
+    """Label images of an open bag, read along with the frames of the same bag.
+
+    Only what was recorded within reach of a frame is held. Where a stamp is unset, or where more
+    than one frame or label map within reach have it, nobody can tell which belong together: such
+    frames have no labels.
+
+    Args:
+        bag: Has the topics.
+        topics: Camera -> topic.
+        pictures: Topic -> camera, of the frames.
+        start_ns: Bag time of the first frame; None: the beginning.
+
+    Attributes:
+        notes: A sentence where labels were left out.
+    """
+
+    def __init__(
+        self,
+        bag: Bag,
+        topics: Mapping[str, str],
+        pictures: Mapping[str, str],
+        start_ns: int | None,
+    ) -> None:
+        self._path, self._labels = bag.path, _cameras(topics)
+        first_ns = None if start_ns is None else start_ns - _REACH_NS
+        self._messages = stamped_messages(bag, {**pictures, **self._labels}, first_ns)
+        self._near: deque[_Near] = deque()
+        self._reached_ns = _BEGINNING
+        self.notes: list[str] = []
+
+    def read(self, key: Key, time_ns: int) -> tuple[str, bytes] | None:
+        """Return type and bytes of the labels of a frame recorded then, None if there are none."""
+        self._move(time_ns)
+        same = [near for near in self._near if near.key == key]
+        maps = [near for near in same if near.entry.topic in self._labels]
+        if not maps:
+            return None
+        if key.stamp_ns <= 0 or len(maps) > 1 or len(same) > 2:
+            self.notes[:] = [
+                f'{self._path}: label maps were left out whose stamp is unset, or is that of '
+                f'others within {_REACH_NS // 1_000_000_000} s; expected one of its own for each '
+                'frame; fix: record with stamps of the camera'
+            ]
+            return None
+        data, maps[0].data = maps[0].data, b''  # asked for once; its stamp is still of use
+        return (maps[0].entry.msgtype, data) if data else None
+
+    def _move(self, time_ns: int) -> None:
+        """Hold what lies within reach of a time."""
+        while self._reached_ns <= time_ns + _REACH_NS:
+            message = next(self._messages, None)
+            if message is None:
+                break
+            key, self._reached_ns, entry, data = message
+            held = data if entry.topic in self._labels else b''
+            self._near.append(_Near(key, self._reached_ns, entry, held))
+        while self._near and self._near[0].time_ns < time_ns - _REACH_NS:
+            self._near.popleft()
+
+
+def _cameras(topics: Mapping[str, str]) -> dict[str, str]:
+    """Return topic -> camera."""
+    return {topic: camera for camera, topic in topics.items()}
+
+
 def stamped_messages(
-    bag: Bag, topics: Mapping[str, str], start_ns: int | None = None
+    bag: Bag, cameras: Mapping[str, str], start_ns: int | None = None
 ) -> Iterator[Stamped]:
-    """Yield the messages of label topics that are long enough to have a stamp.
+    """Yield the messages of image topics that are long enough to have a stamp.
 
     Args:
         bag: Open.
-        topics: Camera -> topic.
+        cameras: Topic -> camera.
         start_ns: Bag time to begin at; None: the beginning.
     """
-    cameras = {topic: camera for camera, topic in topics.items()}
     wanted = [entry for entry in bag.connections if entry.topic in cameras]
     for entry, time_ns, data in bag.messages(wanted, start_ns) if wanted else ():
         try:
             stamp_ns = header_stamp_ns(data)
         except (struct.error, IndexError):  # cut off
             continue
-        yield Key(cameras[entry.topic], stamp_ns), time_ns, entry.msgtype, data
+        yield Key(cameras[entry.topic], stamp_ns), time_ns, entry, data

@@ -1,10 +1,11 @@
 """Label maps beside frames: those of their stamp, and which topics hold them."""
 
 import numpy as np
+import pytest
 
 from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, CameraTopic
 from offroad_seg_core.bags.writing import Header, MessageBag
-from offroad_seg_core.evaluation.inputs import open_frames, recorded_labels
+from offroad_seg_core.evaluation.inputs import find_truth, open_frames, recorded_labels
 from offroad_seg_core.evaluation.recorded_labels import output_topics, truth_topics
 from offroad_seg_core.evaluation.sources.combining import LabelledFrames
 from offroad_seg_core.evaluation.sources.frame import UniqueNames
@@ -51,6 +52,51 @@ def test_damage_in_the_bag_of_labels_is_a_note(drives, tmp_path):
     next(frames)
     _, damaged = source.notes
     assert 'damaged after' in damaged
+
+
+@pytest.mark.parametrize(
+    ('stamps', 'expected'),
+    [
+        ([0] * 6, [None] * 6),
+        ([7] * 6, [None] * 6),
+        ([5, 6, 7, 7, 8, 9], [0, 1, None, None, 4, 5]),
+        ([5, 6, 7, 8, 9, 10], [0, 1, 2, 3, 4, 5]),
+    ],
+    ids=['unset', 'stopped', 'one_twice', 'unique'],
+)
+@pytest.mark.parametrize('missing', [None, 0])
+def test_no_frame_gets_the_truth_of_another(drives, tmp_path, stamps, expected, missing):
+    """Each truth is recorded beside its frame, and only the stamp says whose it is."""
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    with MessageBag(tmp_path / 'drive') as bag:
+        for index, stamp in enumerate(stamps):
+            time_ns = (index + 1) * drives.STEP_NS
+            bag.write_image('/front/image_raw', time_ns, Header(stamp), pixels, 'bgr8')
+            if index != missing:
+                truth = np.full((4, 6), index, np.uint8)
+                topic = '/front/ground_truth/label_map'
+                bag.write_image(topic, time_ns + 1, Header(stamp), truth, 'mono8')
+    frames = open_frames(tmp_path / 'drive')
+    source = LabelledFrames(frames, {'t': find_truth(frames, drives.TAXONOMY, drives.AUTO)})
+    maps = [frame.maps for _, frame in source.frames(0, UniqueNames())]
+    got = [int(found['t']()[0, 0]) if found else None for found in maps]
+    assert got == [None if index == missing else label for index, label in enumerate(expected)]
+    assert [('others within 2 s' in note) for note in source.notes] == [True] * (None in expected)
+
+
+def test_truth_of_a_drive_that_was_recorded_twice(drives, tmp_path):
+    """Of a bag that was played in a loop, each round has its own."""
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    with MessageBag(tmp_path / 'drive') as bag:
+        for index in range(6):
+            time_ns, header = (index + 1) * 10**9, Header(5 + index % 3)
+            bag.write_image('/front/image_raw', time_ns, header, pixels, 'bgr8')
+            truth = np.full((4, 6), index, np.uint8)
+            bag.write_image('/front/ground_truth/ids', time_ns + 1, header, truth, 'mono8')
+    frames = open_frames(tmp_path / 'drive')
+    source = LabelledFrames(frames, {'t': find_truth(frames, drives.TAXONOMY, drives.AUTO)})
+    got = [frame.maps['t']()[0, 0] for _, frame in source.frames(0, UniqueNames())]
+    assert got == [0, 1, 2, 3, 4, 5]
 
 
 def test_label_maps_are_preferred_among_exact_images():

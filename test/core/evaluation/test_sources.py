@@ -216,15 +216,15 @@ def test_what_is_wrong_with_single_frames_is_said_and_the_rest_goes_on(
 ):
     labels, truth = drives.scene()
     good = drives.TAXONOMY.palette_bgr[labels]
-    stamps = [5, 5, 3, 0, 0, 8]
+    stamps = [5, 5, 3, 7, 0, 8, 9]
+    encodings = ['thermal14' if stamp == 3 else 'bgr8' for stamp in stamps]
     with MessageBag(tmp_path / 'drive') as bag:
-        for index, (stamp, encoding) in enumerate(
-            zip(stamps, ['bgr8', 'bgr8', 'thermal14', 'bgr8', 'bgr8', 'bgr8'], strict=True)
-        ):
+        for index, (stamp, encoding) in enumerate(zip(stamps, encodings, strict=True)):
             header = Header(stamp * 10**9)
             bag.write_image('/front/image_raw', index * 10**8, header, good, encoding)
         small, many = truth[::2], np.full(drives.SIZE, 77, np.uint8)
-        for index, (stamp, target) in enumerate(((3, truth), (8, small), (0, many), (5, truth))):
+        targets = ((3, truth), (8, small), (7, many), (5, truth), (9, truth))
+        for index, (stamp, target) in enumerate(targets):
             time_ns = index * 10**8 + 10
             bag.write_image(
                 '/front/ground_truth/a', time_ns, Header(stamp * 10**9), target, 'mono8'
@@ -238,15 +238,15 @@ def test_what_is_wrong_with_single_frames_is_said_and_the_rest_goes_on(
     assert rows[5]['problem'].startswith(
         'target: got size (32, 96), expected (64, 96) of the image'
     )
-    assert [problems[i] for i in (0, 1, 4)] == [''] * 3
+    assert [problems[i] for i in (0, 1, 4, 6)] == [''] * 4
     # Stamps that repeat or are not set: every frame still has files of its own.
     names = [row['name'] for row in rows]
-    assert len(set(names)) == 6
+    assert len(set(names)) == 7
     assert names[:3] == ['5000000000', '5000000000_100000000', '3000000000']
     told = drives.summary(folder)
     assert told['recording']['front']['num_backwards'] == 2
-    assert told['recording']['front']['num_repeated'] == 2
-    assert (told['num_frames'], told['num_labelled'], told['num_with_truth']) == (6, 5, 1)
+    assert told['recording']['front']['num_repeated'] == 1
+    assert (told['num_frames'], told['num_labelled'], told['num_with_truth']) == (7, 6, 1)
     assert [entry['count'] for entry in told['problems']] == [1, 1, 1]
 
 
