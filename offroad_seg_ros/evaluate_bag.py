@@ -102,6 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    _check_mcap(given)
     problems: list[str] = []
     places = drive_names(given.inputs)
     frames = _each(places, lambda place: open_frames(place, given.topics), problems)
@@ -128,7 +129,6 @@ def _run(given: argparse.Namespace) -> int:
             given,
             predictor.taxonomy,
             predictor.cost_table,
-            list(source.description()['cameras']),
             params.overlay_alpha,
         )
         first, *others = named
@@ -148,6 +148,14 @@ def _run(given: argparse.Namespace) -> int:
         return tell(run_with_progress(evaluation, given))
     finally:
         predictor.close()
+
+
+def _check_mcap(given: argparse.Namespace) -> None:
+    """Refuse to write over what is read, or into its folder."""
+    places = [Path(place).resolve() for place in given.inputs]
+    if given.mcap and {given.mcap.resolve(), given.mcap.resolve().parent} & {*places}:
+        fix = 'name another file'
+        raise ValueError(f'--mcap: got {given.mcap}, which is read; expected a new one; {fix}')
 
 
 def _each(

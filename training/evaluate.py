@@ -62,8 +62,7 @@ def run(options: argparse.Namespace) -> int:
     kept = frames.subset(validation_indices(len(frames), options.max_frames))
     reference = options.reference and SegmenterPredictor(Segmenter.open(options.reference))
     source = DatasetFrames(kept, title := f'{options.data.stem}, {options.split}')
-    cameras = list(source.description()['cameras'])
-    outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table, cameras)
+    outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table)
     more = {'meter': MeterConfig(), 'title': title, 'num_hard': options.export_hard}
     evaluation = Evaluation(source, predictor, options.output, reference, outputs, **more)
     if not options.may_replace:

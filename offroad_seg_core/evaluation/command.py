@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import errno
 import os
 from pathlib import Path
@@ -77,7 +77,6 @@ def chosen_outputs(
     given: argparse.Namespace,
     taxonomy: Taxonomy,
     cost_table: np.ndarray,
-    cameras: Sequence[str],
     alpha: float = DEFAULT_ALPHA,
 ) -> tuple[Sink, ...]:
     """Return what writes the outputs that were asked for.
@@ -86,7 +85,6 @@ def chosen_outputs(
         given: See add_output_options.
         taxonomy: Of the labels.
         cost_table: ``(256,)`` uint8, class id -> cost.
-        cameras: Their names.
         alpha: Share of the colour in overlays.
 
     Raises:
@@ -109,7 +107,7 @@ def chosen_outputs(
     if given.mcap:
         from offroad_seg_core.evaluation.outputs.foxglove import FoxgloveFile  # needs mcap
 
-        sinks.append(FoxgloveFile(given.mcap, cost_table, cameras, alpha))
+        sinks.append(FoxgloveFile(given.mcap, cost_table, alpha, given.output))
     if given.pictures_every:
         sinks.append(ReportFrames(given.pictures_every))
     if given.export_hard:
@@ -159,6 +157,10 @@ def run_with_progress(evaluation: Evaluation, given: argparse.Namespace) -> Path
 
 
 def _on_cluster(evaluation: Evaluation, given: argparse.Namespace) -> Path:
+    is_folder = given.chunks and '://' not in given.chunks
+    if is_folder and Path(given.chunks).resolve().is_relative_to(given.output.resolve()):
+        got, fix = f'--chunks: got {given.chunks} in {given.output}', 'name another place'
+        raise ValueError(f'{got}, expected a folder that no result replaces; fix: {fix}')
     from offroad_seg_core.fleet.cluster import Crew, ray_cluster  # needs ray
     from offroad_seg_core.fleet.run import Fleet
 

@@ -41,26 +41,26 @@ class FoxgloveFile:
     Args:
         path: The file, ``.mcap``; the layout is ``.layout.json``.
         cost_table: ``(256,)`` uint8, class id -> cost.
-        cameras: For the layout.
         alpha: Share of the colour in overlays.
+        output: Where the result will be: what is named inside it grows with it.
     """
 
     def __init__(
         self,
         path: Path,
         cost_table: np.ndarray,
-        cameras: Sequence[str],
         alpha: float = DEFAULT_ALPHA,
+        output: Path | None = None,
     ) -> None:
         if path.suffix != '.mcap':
             raise ValueError(f'--mcap: got {path}; expected a name that ends with .mcap')
-        self._path, self._costs, self._alpha = path, cost_table, alpha
-        self._cameras = tuple(safe_name(camera) for camera in cameras)
+        self._path, self._output = path.resolve(), output and output.resolve()
+        self._costs, self._alpha = cost_table, alpha
         self._file: _Channels | None = None
 
     def identity(self) -> Any:
         """Return what it writes."""
-        return ['foxglove', str(self._path.resolve()), self._alpha]
+        return ['foxglove', str(self._path), self._alpha]
 
     def begin(self, folder: Path, part: Path) -> None:
         """Start a part, see Sink."""
@@ -107,17 +107,25 @@ class FoxgloveFile:
 
     def finish(self, folder: Path, parts: list[Path]) -> None:
         """Put the parts into one file, see Sink."""
-        del folder
-        with atomic_path(self._path) as path:
+        place, cameras = self._place(folder), dict[str, None]()
+        with atomic_path(place) as path:
             joined = _Channels(path)
             for part in parts:
                 with (part / _FILE).open('rb') as stream:
                     for schema, channel, message in make_reader(stream).iter_messages():
                         assert schema is not None  # each channel here has one
                         joined.write(channel.topic, schema.name, message.log_time, message.data)
+                        cameras[channel.topic.split('/')[1]] = None
             joined.close()
-        with atomic_path(self._path.with_suffix('.layout.json')) as path:
-            path.write_text(json.dumps(foxglove_layout(self._cameras), indent=1) + '\n', 'utf-8')
+        # Only now all cameras are known: those of a drive behind a URL were not before.
+        with atomic_path(place.with_suffix('.layout.json')) as path:
+            path.write_text(json.dumps(foxglove_layout(tuple(cameras)), indent=1) + '\n', 'utf-8')
+
+    def _place(self, folder: Path) -> Path:
+        """Return where the file goes now: the result takes the place of what is there."""
+        if self._output and self._path.is_relative_to(self._output):
+            return folder / self._path.relative_to(self._output)
+        return self._path
 
 
 class _Channels:

@@ -38,7 +38,7 @@ def messages(drives, predictor, tmp_path):
             pixels = drives.TAXONOMY.palette_bgr[labels]
             bag.write_image('/front/image_raw', time_ns, header, pixels, 'bgr8')
     file = tmp_path / 'out.mcap'
-    sink = FoxgloveFile(file, predictor.cost_table, ['front'])
+    sink = FoxgloveFile(file, predictor.cost_table)
     drives.run(tmp_path / 'drive', predictor, tmp_path / 'result', sinks=(sink,))
     found = {}
     for schema, channel, message in make_reader(io.BytesIO(file.read_bytes())).iter_messages():
@@ -97,6 +97,18 @@ def test_the_shipped_layout_is_that_of_the_usual_cameras():
     assert json.loads(LAYOUT.read_text()) == foxglove_layout(('windshield', 'left'))
 
 
+def test_a_file_inside_the_result(drives, predictor, tmp_path):
+    """It outlasts the older result, whose place the new one takes."""
+    drive, output = drives.write_drive(tmp_path / 'drive', num_frames=2), tmp_path / 'result'
+    for _ in range(2):
+        sink = FoxgloveFile(output / 'show' / 'out.mcap', predictor.cost_table, output=output)
+        drives.run(drive, predictor, output, sinks=(sink,))
+        assert (output / 'show' / 'out.mcap').stat().st_size > 0
+        layout = json.loads((output / 'show' / 'out.layout.json').read_text())
+        assert layout == foxglove_layout(('front', 'rear'))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['drive', 'result']
+
+
 def test_another_suffix_is_refused(predictor, tmp_path):
     with pytest.raises(ValueError, match=r'expected a name that ends with \.mcap'):
-        FoxgloveFile(tmp_path / 'out.bag', predictor.cost_table, [])
+        FoxgloveFile(tmp_path / 'out.bag', predictor.cost_table)
