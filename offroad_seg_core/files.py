@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+import fcntl
 import hashlib
 import os
 from pathlib import Path
+import shutil
+import tempfile
 import uuid
+
+_SCRATCH = '.offroad_seg_scratch_'
 
 
 @contextmanager
@@ -28,6 +33,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a new folder for temporary files; it is removed when the block ends.
+
+    Where a process was killed in its block, the folder stays until this is called again on that
+    machine, which removes every folder whose process is gone.
+    """
+    for place in Path(tempfile.gettempdir()).glob(f'{_SCRATCH}*'):
+        with suppress(OSError), _locked(place, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(place)
+    made = Path(tempfile.mkdtemp())
+    with _locked(made, fcntl.LOCK_SH):
+        place = made.rename(made.with_name(_SCRATCH + made.name))  # locked before others find it
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    """Hold a lock on a folder; it ends with this process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

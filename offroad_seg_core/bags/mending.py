@@ -17,6 +17,7 @@ from offroad_seg_core.bags.library import McapReader, ReaderError, Sqlite3Reader
 from offroad_seg_core.bags.mcap_mending import MendedMcap
 from offroad_seg_core.bags.reading import READ_ERRORS, Bag, BagError, is_unfinished
 from offroad_seg_core.bags.sqlite_mending import MendedSqlite
+from offroad_seg_core.files import scratch_folder
 
 _SUFFIXES = ('.mcap', '.db3')
 _COMPRESSED = '.zstd'
@@ -118,8 +119,7 @@ def _mend_mcap(file: Path) -> McapReader:
 
 def _decompress(file: Path, stack: ExitStack) -> tuple[Path, bool]:
     """Return the file's content as a file, as far as it goes, and whether its end is missing."""
-    folder = Path(stack.enter_context(TemporaryDirectory()))
-    plain = folder / file.stem
+    plain = stack.enter_context(scratch_folder()) / file.stem
     try:
         with zstd.open(file, 'rb') as source, plain.open('wb') as target:
             while block := source.read(_BLOCK_BYTES):

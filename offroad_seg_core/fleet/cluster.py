@@ -16,7 +16,8 @@ from typing import Any
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.fleet.run import Task
-from offroad_seg_core.fleet.worker import Worker
+from offroad_seg_core.fleet.worker import REFERENCE, Worker, models_identity
+from offroad_seg_core.inference.engines import EngineError
 
 # Read when the library is loaded: it is never to report to its makers.
 os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
@@ -35,7 +36,7 @@ _REACHABLE_S = 10.0
 _QUIET_S = 60.0
 _MAX_CORES, _MAX_CORES_BESIDE_GPU = 2, 8
 _MAX_LOST = 3
-"""Workers that may be lost one after another before the first one ever worked."""
+"""Workers in a row that may not begin, until one of the others has done a chunk."""
 
 
 class ClusterError(ValueError):
@@ -94,7 +95,7 @@ class Crew:
     """
 
     def __init__(self, evaluation: Evaluation) -> None:
-        self._identity = evaluation.predictor.identity()
+        self._identity = models_identity(evaluation)
         self._content = pickle.dumps(replace(evaluation, source=SeveralSources({})))
         self._cores, gpus, self._room = _room(_uses_gpu(self._identity))
         self._class = ray.remote(num_cpus=self._cores, num_gpus=gpus, max_restarts=0)(Worker)
@@ -102,7 +103,7 @@ class Crew:
         self._busy: dict[Any, tuple[Any, Task]] = {}
         self._idle: list[Any] = []
         self._sources: dict[str, Any] = {}
-        self._num_lost, self._has_begun = 0, False
+        self._num_lost = 0
 
     def perform(
         self, waiting: deque[Task]
@@ -110,7 +111,7 @@ class Crew:
         """Do tasks in any order, see Perform.
 
         Raises:
-            EngineError, ClusterError: No worker can do any.
+            EngineError, ClusterError, ValueError, OSError: No worker can do any.
         """
         content = ray.put(self._content)
         try:
@@ -119,7 +120,8 @@ class Crew:
             while waiting or self._busy:
                 while waiting and self._idle:
                     self._give(self._idle.pop(), waiting.popleft())
-                if waiting and not self._opening:
+                may_ask = self._num_lost < _MAX_LOST or not self._busy
+                if waiting and not self._opening and may_ask:
                     self._ask_for_one(content)
                 known = [*self._opening, *self._busy]
                 ready, _ = ray.wait(known, num_returns=1, timeout=_QUIET_S)
@@ -150,22 +152,23 @@ class Crew:
         worker = self._opening.pop(reference)
         try:
             identity = ray.get(reference)
-        except RayTaskError as error:
-            raise _cause(error) from error
         except RayError as error:
+            ray.kill(worker)
             self._num_lost += 1
-            log.warning('a worker was lost before it began: %s', error)
-            if self._num_lost >= _MAX_LOST and not self._has_begun:
-                fix = 'install this package and its requirements on every node'
-                raise ClusterError(f'no worker starts: {error}; fix: {fix}') from error
+            reason = _cause(error)
+            log.warning('a worker was lost before it began: %s', reason)
+            # As long as others work, they go on without it.
+            if self._num_lost >= _MAX_LOST and not (self._busy or self._idle):
+                raise _for_people(reason) from error
             return
         if identity != self._identity:
-            changed = [key for key, value in identity.items() if value != self._identity.get(key)]
-            got = f'{ {key: identity[key] for key in changed} } on a node'
+            keys = dict.fromkeys((*self._identity, *identity))
+            changed = [key for key in keys if identity.get(key) != self._identity.get(key)]
+            got = f'{ {key: identity.get(key) for key in changed} } on a node'
             expected = {key: self._identity.get(key) for key in changed}
             fix = 'name --engine and --precision; install the same versions everywhere'
             raise ClusterError(f'got {got}, expected {expected} as here; fix: {fix}')
-        self._has_begun = True
+        self._num_lost = 0
         self._idle.append(worker)
 
     def _outcome(self, reference: Any) -> tuple[Task, bytes | Exception]:
@@ -178,19 +181,30 @@ class Crew:
         except RayError as error:  # the worker is gone, or the node that held its result
             ray.kill(worker)
             return task, error
+        self._num_lost = 0
         self._idle.append(worker)
         return task, content
 
 
-def _cause(error: RayTaskError) -> Exception:
-    """Return what was raised there, which has a message for people."""
-    return error.cause if isinstance(error.cause, Exception) else error
+def _cause(error: RayError) -> Exception:
+    """Return what was raised there, if anything, which has a message for people."""
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    return cause if isinstance(cause, Exception) else error
+
+
+def _for_people(reason: Exception) -> Exception:
+    if isinstance(reason, (EngineError, ValueError, OSError)):
+        return reason
+    fix = 'install this package and its requirements on every node'
+    return ClusterError(f'no worker starts: {reason}; fix: {fix}')
 
 
 def _uses_gpu(identity: dict[str, Any]) -> bool:
-    engine = identity.get('engine')
-    device = engine['device'] if isinstance(engine, dict) else identity.get('device', 'cpu')
-    return device != 'cpu'
+    for who in ('', REFERENCE):
+        engine, device = identity.get(f'{who}engine'), identity.get(f'{who}device', 'cpu')
+        if (engine['device'] if isinstance(engine, dict) else device) != 'cpu':
+            return True
+    return False
 
 
 def _room(uses_gpu: bool) -> tuple[int, int, int]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import os
-from pathlib import Path
 import pickle
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -14,8 +12,12 @@ import cv2
 from offroad_seg_core.evaluation.evaluate import Evaluation, do_parts
 from offroad_seg_core.evaluation.parts import Unfinished
 from offroad_seg_core.evaluation.sources.frame import Source
+from offroad_seg_core.files import scratch_folder
 from offroad_seg_core.fleet.chunks import Chunk, pack, part_of
 from offroad_seg_core.memory import keep_freed_memory
+
+REFERENCE = 'reference '
+"""Before what the labels of the reference depend on."""
 
 
 class Worker:
@@ -30,12 +32,12 @@ class Worker:
         self._content, self._num_threads = content, num_threads
 
     def open(self) -> dict[str, Any]:
-        """Open the engine and return what its labels depend on; EngineError if it cannot."""
+        """Open the engines and return ``models_identity``; EngineError if one cannot."""
         os.environ['OMP_NUM_THREADS'] = str(self._num_threads)  # before PyTorch is loaded
         cv2.setNumThreads(self._num_threads)
         keep_freed_memory()
         self._evaluation: Evaluation = pickle.loads(self._content)
-        return self._evaluation.predictor.identity()
+        return models_identity(self._evaluation)
 
     def run(self, source: Source, chunk: Chunk) -> bytes:
         """Evaluate a chunk; return all that came of it as an archive. Errors: see evaluate.
@@ -44,9 +46,18 @@ class Worker:
             source: Of the chunk's drive.
             chunk: Which of its parts.
         """
-        with TemporaryDirectory() as home:
-            output = Path(home) / 'chunk'
+        with scratch_folder() as home:
+            output = home / 'chunk'
             evaluation = replace(self._evaluation, source=part_of(source, chunk), output=output)
             unfinished = Unfinished(output, {}, restart=False)
             do_parts(evaluation, unfinished, lambda count: None)
             return pack(unfinished.folder)
+
+
+def models_identity(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what the labels of the model, and of the reference if there is one, depend on."""
+    identity = dict(evaluation.predictor.identity())
+    if evaluation.reference is not None:
+        theirs = evaluation.reference.identity()
+        identity |= {f'{REFERENCE}{key}': value for key, value in theirs.items()}
+    return identity

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import copy
 import hashlib
 from pathlib import Path, PurePosixPath
-import tempfile
 from typing import Any
 
 from offroad_seg_core.evaluation.sources.frame import Frame, Source, SourceError, UniqueNames
+from offroad_seg_core.files import scratch_folder
 
 
 class RemoteDrive:
@@ -55,8 +55,8 @@ class RemoteDrive:
 
         del first_part  # there is one
         files, path = filesystem(self._url)
-        with tempfile.TemporaryDirectory() as home:
-            place = Path(home) / PurePosixPath(path).name
+        with scratch_folder() as home:
+            place = home / PurePosixPath(path).name
             with reaching(self._url):
                 files.get(path, str(place), recursive=True)
             source: Any = place

@@ -1,0 +1,157 @@
+"""Workers that cannot begin, on a Ray that is played; test_fleet_cluster.py has a real one."""
+
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+
+from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.sources.combining import SeveralSources
+from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.taxonomy import load_taxonomy
+
+pytest.importorskip('ray', reason='fleets need requirements/fleet.txt')
+
+from ray.exceptions import RayActorError, RayTaskError
+
+from offroad_seg_core.fleet import cluster
+from offroad_seg_core.fleet.chunks import Chunk
+
+NUM_CHUNKS = 8
+MODEL = {'engine': {'name': 'openvino', 'device': 'cpu'}}
+OTHER = {'engine': {'name': 'torch', 'device': 'cpu'}}
+ON_GPU = {'engine': {'name': 'tensorrt', 'device': 'cuda:0'}}
+WORKS, IS_LOST = 'works', 'is lost with its first chunk'
+
+
+class Model:
+    """Stands for a predictor; can travel."""
+
+    taxonomy = load_taxonomy('falcon10')
+
+    def __init__(self, identity=MODEL):
+        self.identity = identity.copy
+
+
+class PlayedRay:
+    """A cluster that has done each thing when it is waited for.
+
+    Args:
+        fates: Of the workers, one after another: WORKS, IS_LOST, what it says that its labels
+            depend on, or what is raised while it opens; the last one repeats.
+        num_cores: Of its only node, which has as many GPUs.
+    """
+
+    def __init__(self, fates, num_cores):
+        self.fates, self.num_asked = fates, 0
+        self._resources = {'CPU': num_cores, 'GPU': num_cores}
+
+    def nodes(self):
+        return [{'Alive': True, 'Resources': self._resources}]
+
+    def remote(self, **needs):
+        self.needs = needs
+        return lambda worker: SimpleNamespace(remote=self._start)
+
+    def _start(self, content, num_threads):
+        fate = self.fates[min(self.num_asked, len(self.fates) - 1)]
+        self.num_asked += 1
+        return SimpleNamespace(
+            open=_method(lambda: MODEL if fate in (WORKS, IS_LOST) else fate),
+            run=_method(lambda _, chunk: RayActorError() if fate == IS_LOST else chunk.key),
+        )
+
+    def put(self, value):
+        return value
+
+    def wait(self, known, num_returns, timeout):
+        return known[:1], known[1:]
+
+    def get(self, reference):
+        outcome = reference()
+        if isinstance(outcome, RayActorError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            raise RayTaskError('open', 'where it was', outcome, 'worker', 1, '127.0.0.1')
+        return outcome
+
+    def kill(self, worker):
+        pass
+
+
+def _method(call):
+    return SimpleNamespace(remote=lambda *given: lambda: call(*given))
+
+
+@pytest.fixture
+def perform(monkeypatch, tmp_path):
+    """Return a function that lets a crew do chunks; gives what was done, and the cluster."""
+
+    def run(*fates, num_cores=4, reference=None):
+        ray = PlayedRay(fates, num_cores)
+        monkeypatch.setattr(cluster, 'ray', ray)
+        evaluation = Evaluation(SeveralSources({}), Model(), tmp_path, reference)
+        waiting = deque((None, Chunk('a', at, at + 1, str(at))) for at in range(NUM_CHUNKS))
+        done = []
+        for task, outcome in cluster.Crew(evaluation).perform(waiting):
+            if isinstance(outcome, Exception):
+                waiting.append(task)  # as a fleet does
+            else:
+                done.append(int(outcome))
+        return sorted(done), ray
+
+    return run
+
+
+@pytest.mark.parametrize('error', [OSError('the share hiccups'), EngineError('no openvino')])
+@pytest.mark.parametrize('others_first', [True, False])
+def test_a_node_whose_workers_cannot_begin_costs_nothing(perform, caplog, error, others_first):
+    done, ray = perform(*((WORKS, error) if others_first else (error, WORKS)))
+    assert done == list(range(NUM_CHUNKS))
+    assert f'a worker was lost before it began: {error}' in caplog.text
+    assert ray.num_asked <= 1 + NUM_CHUNKS * cluster._MAX_LOST
+
+
+@pytest.mark.parametrize(
+    ('error', 'raised', 'told'),
+    [
+        (EngineError('no openvino'), EngineError, 'no openvino'),
+        (OSError('the share is gone'), OSError, 'the share is gone'),
+        (AttributeError('of another version'), cluster.ClusterError, 'install this package'),
+        (RayActorError(), cluster.ClusterError, 'no worker starts: The actor'),
+    ],
+)
+@pytest.mark.parametrize('before', [(), (IS_LOST,)])
+def test_when_no_worker_is_left_the_reason_is_told(
+    perform, monkeypatch, error, raised, told, before
+):
+    asked = []
+    monkeypatch.setattr(PlayedRay, 'put', lambda ray, value: asked.append(ray))
+    with pytest.raises(raised, match=told):
+        perform(*before, error, num_cores=2)
+    assert asked[0].num_asked - len(before) in (cluster._MAX_LOST, cluster._MAX_LOST + 1)
+
+
+@pytest.mark.parametrize(
+    ('theirs', 'told'),
+    [
+        (
+            {**MODEL, 'reference engine': OTHER['engine']},
+            "expected {'reference engine': {'name': 'op",
+        ),
+        ({**OTHER, 'reference engine': MODEL['engine']}, "expected {'engine': {'name': 'op"),
+        (MODEL, "expected {'reference engine': {'name': 'op"),
+    ],
+)
+def test_model_and_reference_must_be_the_same_on_every_node(perform, theirs, told):
+    with pytest.raises(cluster.ClusterError, match=f'on a node, {told}'):
+        perform(theirs, reference=Model())
+    same = {**MODEL, 'reference engine': MODEL['engine']}
+    assert perform(same, reference=Model())[0] == list(range(NUM_CHUNKS))
+
+
+def test_a_worker_has_a_gpu_where_its_reference_needs_one(perform):
+    same = {**MODEL, 'reference engine': ON_GPU['engine']}
+    _, ray = perform(same, reference=Model(ON_GPU))
+    assert ray.needs['num_gpus'] == 1
+    assert perform(WORKS)[1].needs['num_gpus'] == 0
