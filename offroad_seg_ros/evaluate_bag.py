@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 import logging
 from pathlib import Path
 import sys
@@ -117,7 +118,7 @@ def _run(given: argparse.Namespace) -> int:
         'precision': precision if precision != 'auto' else given.precision,
         'tta': given.tta,
     }
-    params = load_params(given.params_file, cameras, overrides)
+    params = _at_camera_size(load_params(given.params_file, cameras, overrides))
     predictor = _predictor(given, params)
     try:
         reference = _reference(given, params)
@@ -201,6 +202,13 @@ def _latencies_ms(
         fix = 'name the cameras of latency_recorder so'
         raise ValueError(f'{given.latencies}: got {got}, expected {expected}; fix: {fix}')
     return found
+
+
+def _at_camera_size(params: NodeParams) -> NodeParams:
+    """Return parameters with labels as large as the pictures, which truth and pre-labels need."""
+    if params.output_size != 'camera':
+        logging.info('output_size: got %s, labels are of camera size here', params.output_size)
+    return replace(params, output_size='camera')
 
 
 def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
