@@ -32,6 +32,7 @@ from offroad_seg_core.evaluation.command import (
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.inputs import (
     AUTO,
+    NONE,
     LabelOptions,
     TruthOptions,
     drive_name,
@@ -141,6 +142,7 @@ def _run(given: argparse.Namespace) -> int:
             reference,
             outputs,
             latencies_ms=latencies_ms,
+            truth=_named_truth(given),
             title=title,
             num_hard=given.export_hard,
         )
@@ -229,6 +231,14 @@ def _reference(given: argparse.Namespace, params: NodeParams) -> Predictor | Non
         return None
     # As the cameras are mounted: else a turned picture counts as the model's mistake.
     return SegmenterPredictor(Segmenter.open(given.reference), camera_views(params))
+
+
+def _named_truth(given: argparse.Namespace) -> str:
+    """Return where truth was asked for; empty if it is taken where there is some."""
+    if given.reference or given.truth == NONE:
+        return ''
+    topics = ', '.join(topic for _, topic in given.truth_topics)
+    return topics if given.truth == AUTO else given.truth
 
 
 def _label_options(given: argparse.Namespace, classes: Taxonomy) -> LabelOptions:

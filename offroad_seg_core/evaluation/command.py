@@ -195,7 +195,11 @@ def describe(folder: Path) -> str:
     """Return the main figures of a result for a terminal."""
     said = read_summary(folder)
     labelled, total = said['num_labelled'], said['num_frames']
-    lines = [f'{labelled} of {total} frames labelled by {said["model"]["model"]}']
+    truth = 'labels of the reference' if said['reference'] else 'truth'
+    lines = [
+        f'{labelled} of {total} frames labelled by {said["model"]["model"]}',
+        f'{said["num_with_truth"]} of {total} frames with {truth}',
+    ]
     if said['scores']:
         scores = said['scores']['together']['scores']
         rules = said['scores']['mean_rules']

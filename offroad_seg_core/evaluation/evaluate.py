@@ -48,6 +48,7 @@ class Evaluation:
         sinks: What is written beside the table.
         meter: What is measured where there is truth.
         latencies_ms: (camera, stamp) -> age of the labels when they arrived, of a live node.
+        truth: Where truth was asked for by name, for people: a drive without any is told.
         title: For people.
         path: For people, where the source's own path says nothing to them.
         num_hard: Frames worth labelling to export, see mining; then one sink is FrameSignals.
@@ -60,6 +61,7 @@ class Evaluation:
     sinks: tuple[Sink, ...] = ()
     meter: MeterConfig = field(default_factory=lambda: MeterConfig(boundary=None))
     latencies_ms: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    truth: str = ''
     title: str = ''
     path: str = ''
     num_hard: int = 0
@@ -158,7 +160,7 @@ def conclude(evaluation: Evaluation, unfinished: Unfinished, speed: float) -> Pa
     parts = [unfinished.load(part, evaluation.meter) for part in range(unfinished.num_done)]
     write_result(unfinished.folder, evaluation, parts, speed)
     if evaluation.num_hard:
-        export_hard_frames(evaluation, unfinished.folder)
+        export_hard_frames(evaluation, unfinished.folder, parts)
     write_drive_report([unfinished.folder], unfinished.folder / 'report')
     return unfinished.finish()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 import json
 import os
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offroad_seg_core.evaluation.counting import SHARE
+from offroad_seg_core.evaluation.counting import SHARE, Row
 from offroad_seg_core.evaluation.frame_table import read_table, write_table
 from offroad_seg_core.evaluation.parts import SUMMARY, OutputError, PartResult
 from offroad_seg_core.evaluation.recording import problem_counts, recording_facts
-from offroad_seg_core.evaluation.sources.frame import LEFT_OUT
+from offroad_seg_core.evaluation.sources.frame import LEFT_OUT, TARGET
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.arithmetic import plain
 from offroad_seg_core.metrics.meter import SegmentationMeter, Tally
@@ -68,34 +68,23 @@ def write_result(
         ValueError: No frame got labels; names the reasons.
     """
     rows = [row for part in parts for row in part.rows]
-    problems = problem_counts([row['problem'] for row in rows])
-    labelled = [row for row in rows if 'unlabeled_share' in row]
+    source = evaluation.source.description()
     told = [*(note for part in parts for note in part.notes), *evaluation.source.notes]
-    notes = list(dict.fromkeys(told))
-    if not labelled:
+    notes = list(dict.fromkeys([*told, *_unmatched(evaluation, rows, source)]))
+    problems = problem_counts([row['problem'] for row in rows])
+    num_labelled = sum('unlabeled_share' in row for row in rows)
+    if not num_labelled:
         reasons = '; '.join(f'{p["count"]} x {p["problem"]}' for p in problems[:3])
         reasons = reasons or '; '.join(notes) or 'no frames'
         raise ResultError(f'got no frame with labels of {len(rows)}, expected some: {reasons}')
     files = write_table(folder, rows)
     columns = read_table(folder)
     tallies = _merge(evaluation, parts)
-    taxonomy, costs = evaluation.predictor.taxonomy, evaluation.predictor.cost_table
-    source = evaluation.source.description()
-    if 'left_out' in source:  # before an interruption, too
-        source['left_out'] = list(dict.fromkeys([*source['left_out'], *filter(_is_loss, notes)]))
-    source['path'] = evaluation.path or source['path']
     summary = {
         'format_version': FORMAT_VERSION,
-        'title': evaluation.title or Path(source['path']).name,
-        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'source': source,
-        'notes': notes,
-        'model': evaluation.predictor.description(),
-        'reference': evaluation.reference.description() if evaluation.reference else None,
-        'taxonomy': taxonomy.to_dict(),
-        'costs': [int(costs[index]) for index in range(taxonomy.num_classes)],
+        **_subject(evaluation, source, notes),
         'num_frames': len(rows),
-        'num_labelled': len(labelled),
+        'num_labelled': num_labelled,
         'num_with_truth': sum('miou_present' in row for row in rows),
         'problems': problems,
         'recording': _recording(columns, source),
@@ -112,8 +101,46 @@ def write_result(
             'cores': len(os.sched_getaffinity(0)),
         },
     }
-    with atomic_path(folder / SUMMARY) as path:
-        path.write_text(json.dumps(plain(summary), indent=1, allow_nan=False) + '\n', 'utf-8')
+    _write_summary(folder, summary)
+
+
+def _subject(
+    evaluation: Evaluation, source: dict[str, Any], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what was evaluated: the frames, the model, its classes."""
+    if 'left_out' in source:  # before an interruption, too
+        lost = [note for note in notes if LEFT_OUT in note]
+        source['left_out'] = list(dict.fromkeys([*source['left_out'], *lost]))
+    source['path'] = evaluation.path or source['path']
+    taxonomy, costs = evaluation.predictor.taxonomy, evaluation.predictor.cost_table
+    return {
+        'title': evaluation.title or Path(source['path']).name,
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'source': source,
+        'notes': notes,
+        'model': evaluation.predictor.description(),
+        'reference': evaluation.reference.description() if evaluation.reference else None,
+        'taxonomy': taxonomy.to_dict(),
+        'costs': [int(costs[index]) for index in range(taxonomy.num_classes)],
+    }
+
+
+def _unmatched(
+    evaluation: Evaluation, rows: Sequence[Row], source: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield a note for what was asked for and belongs to no frame: truth of a drive, latencies."""
+    found: dict[str, bool] = {}
+    for row in rows:
+        drive = row['camera'].partition('/')[0] if 'kinds' in source else ''
+        has_truth = 'miou_present' in row or f'{TARGET}: ' in row['problem']
+        found[drive] = found.get(drive, False) or has_truth
+    for drive in (name for name, has_truth in found.items() if evaluation.truth and not has_truth):
+        got = f'truth of no frame{drive and " of " + drive}'
+        fix = 'name label files after frames, or take the labels of this drive'
+        yield f'{evaluation.truth}: got {got}, expected names or stamps of frames; fix: {fix}'
+    if evaluation.latencies_ms and not any('latency_ms' in row for row in rows):
+        fix = 'take those of this drive'
+        yield f'latencies: got those of no frame, expected stamps of frames; fix: {fix}'
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
@@ -133,10 +160,6 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
         fix = 'evaluate again with this version'
         raise ResultError(f'{path}: got version {version}, expected {FORMAT_VERSION}; {fix}')
     return content
-
-
-def _is_loss(note: str) -> bool:
-    return LEFT_OUT in note
 
 
 def _merge(evaluation: Evaluation, parts: Sequence[PartResult]) -> dict[str, Tally]:

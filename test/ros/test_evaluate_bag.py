@@ -193,6 +193,36 @@ def test_of_several_inputs_one_whose_truth_is_missing_is_named(evaluate, drive, 
     assert set(summary(tmp_path)['counts']) == {'drive/left'}
 
 
+def test_truth_and_latencies_that_belong_to_no_frame_are_named(evaluate, drive, tmp_path, capsys):
+    with CameraBag(tmp_path / 'bare') as bag:
+        pixels = np.zeros((*SIZE, 3), np.uint8)
+        bag.write_picture('left', '/left/image_raw', START_NS + 7, pixels, 'bgr8')
+    (tmp_path / 'truth').mkdir()
+    cv2.imwrite(str(tmp_path / 'truth' / f'{START_NS}.png'), np.full(SIZE, SKY, np.uint8))
+    late = CameraLatencies()
+    late.add_frame(START_NS, 10**9)
+    late.add_labels(START_NS, 2 * 10**9)
+    (tmp_path / 'live').mkdir()
+    write_latencies(tmp_path / 'live', {'left': late})
+    asked = ('--truth', tmp_path / 'truth', '--labels', 'none')
+    bare = ('--latencies', tmp_path / 'live')
+    assert evaluate(*asked, *bare, inputs=(tmp_path / 'bare',)) == 0
+    told = capsys.readouterr().out
+    assert '1 of 1 frames labelled by palette' in told
+    assert '0 of 1 frames with truth' in told
+    truth, latencies = summary(tmp_path)['notes']
+    assert f'note: {truth}\nnote: {latencies}' in told
+    assert 'truth: got truth of no frame, expected names or stamps of frames; fix: ' in truth
+    assert latencies.startswith('latencies: got those of no frame, expected stamps of frames')
+
+    assert evaluate(*asked, inputs=(tmp_path / 'bare', drive)) == 0
+    (note,) = summary(tmp_path)['notes']
+    assert 'got truth of no frame of bare, expected' in note
+    assert '2 of 7 frames with truth' in capsys.readouterr().out
+    assert evaluate(*bare) == 0
+    assert summary(tmp_path)['notes'] == []
+
+
 def test_results_of_two_drives_of_one_name_are_both_kept(
     drive, palette_bundle, tmp_path, capsys, monkeypatch
 ):
