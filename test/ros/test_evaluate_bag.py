@@ -1,7 +1,6 @@
 """The command as a user starts it; it needs no running ROS."""
 
 import json
-import logging
 from pathlib import Path
 import shutil
 import subprocess
@@ -104,28 +103,6 @@ def test_the_parameter_file_of_the_node_counts(evaluate, tmp_path):
     np.testing.assert_array_equal(masks[0][:20], LANDSCAPE)  # back in the camera's geometry
     assert evaluate('--params-file', tmp_path / 'mine.yaml', '--tta', 'off') == 0
     assert summary(tmp_path)['model']['options']['tta'] == 'off'
-
-
-@pytest.mark.parametrize('size', ['engine', '32x48'])
-def test_labels_are_of_camera_size_whatever_the_node_would_publish(
-    evaluate, tmp_path, palette_bundle, caplog, size
-):
-    caplog.set_level(logging.INFO)
-    large = (2 * SIZE[0], 2 * SIZE[1])  # than what the network sees
-    truth = np.full(large, LANDSCAPE, np.uint8)
-    with CameraBag(tmp_path / 'large') as bag:
-        pixels = load_taxonomy('falcon10').palette_bgr[truth]
-        bag.write_picture('left', '/left/image_raw', START_NS, pixels, 'bgr8')
-        bag.write_picture('left', '/left/ground_truth/ids', START_NS, truth, 'mono8')
-    (tmp_path / 'mine.yaml').write_text(f'/**: {{ros__parameters: {{output_size: {size}}}}}')
-    given = ('--params-file', tmp_path / 'mine.yaml', '--export-hard', '1')
-    for more in ((), ('--reference', palette_bundle)):
-        assert evaluate(*given, *more, inputs=(tmp_path / 'large',)) == 0
-        assert summary(tmp_path)['problems'] == []
-        assert summary(tmp_path)['num_with_truth'] == 1
-    masks = tmp_path / 'result' / 'hard_frames' / 'SegmentationClass'
-    assert [cv2.imread(str(mask)).shape[:2] for mask in masks.glob('*.png')] == [large]
-    assert f'output_size: got {size}, labels are of camera size here' in caplog.text
 
 
 def test_a_reference_sees_the_cameras_as_they_are_mounted(
