@@ -162,6 +162,18 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     return content
 
 
+def add_note(folder: Path, note: str) -> None:
+    """Add what could not be done to the summary of a result."""
+    summary = read_summary(folder)
+    summary['notes'].append(note)
+    _write_summary(folder, summary)
+
+
+def _write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    with atomic_path(folder / SUMMARY) as path:
+        path.write_text(json.dumps(plain(summary), indent=1, allow_nan=False) + '\n', 'utf-8')
+
+
 def _merge(evaluation: Evaluation, parts: Sequence[PartResult]) -> dict[str, Tally]:
     """Add up the counts of all parts: exact, as they are whole numbers."""
     total: dict[str, Tally] = {}

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 import csv
 import logging
 from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from offroad_seg_core.evaluation.counting import number_or_none
 from offroad_seg_core.evaluation.frame_table import read_table
 from offroad_seg_core.evaluation.outputs.sink import safe_name
-from offroad_seg_core.evaluation.sources.frame import TARGET, Frame, UniqueNames
+from offroad_seg_core.evaluation.parts import PartResult
+from offroad_seg_core.evaluation.result import add_note
+from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.mining.annotation_set import SEPARATOR, AnnotationSet
+from offroad_seg_core.mining.reading_again import ReadAgain
 from offroad_seg_core.mining.selection import choose, hardness, hashes_of, measure_signals
 
 if TYPE_CHECKING:  # it imports this module
@@ -27,14 +29,19 @@ log = logging.getLogger(__name__)
 FOLDER, TABLE = 'hard_frames', 'frames.csv'
 
 
-def export_hard_frames(evaluation: Evaluation, folder: Path) -> None:
+def export_hard_frames(evaluation: Evaluation, folder: Path, parts: Sequence[PartResult]) -> None:
     """Choose ``evaluation.num_hard`` frames and write them to ``<folder>/hard_frames``.
 
-    The drive is read once more: only the chosen frames are decoded, and labelled again.
+    Of the source, what holds them is read once more; they are decoded and labelled again.
 
     Args:
         evaluation: What was evaluated, with FrameSignals among its sinks.
-        folder: Of the result; its table is complete.
+        folder: Of the result, which is complete; where frames cannot be read any more, its
+            summary gets a note.
+        parts: All that were evaluated.
+
+    Raises:
+        SourceError: None of the frames can be read any more.
     """
     chosen = choose_frames(folder, evaluation.num_hard, evaluation.reference is not None)
     if len(chosen) < evaluation.num_hard:
@@ -46,19 +53,23 @@ def export_hard_frames(evaluation: Evaluation, folder: Path) -> None:
     place = folder / FOLDER
     shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted here
     written = AnnotationSet(place, evaluation.predictor.taxonomy)
-    wanted = {(row['camera'], row['name']): row['image'] for row in chosen}
-    for _, frame in evaluation.source.frames(0, UniqueNames()):
-        name = wanted.pop((frame.camera, frame.name), None)
-        if name is not None:
-            written.add(name, *_labelled(evaluation, frame))
-        if not wanted:
-            break
+    rows = {(row['camera'], row['name']): row for row in chosen}
+    again = ReadAgain(evaluation, parts, set(rows))
+    for key, image_bgr, label_map in again:
+        written.add(rows[key]['image'], image_bgr, label_map)
+    left = [row for key, row in rows.items() if key not in again.missing]
+    if again.missing:
+        note = f'{len(again.missing)} of {len(rows)} hard frames were not written: {again.reason}'
+        if not left:
+            raise SourceError(f'{note}; fix: make the source readable and repeat the command')
+        log.warning('%s', note)
+        add_note(folder, note)
     written.finish(evaluation.output / FOLDER)
     with open(place / TABLE, 'w', newline='', encoding='utf-8') as stream:
         writer = csv.DictWriter(stream, list(chosen[0]), lineterminator='\n')
         writer.writeheader()
-        writer.writerows(chosen)
-    log.info('%d frames worth labelling in %s', len(chosen), evaluation.output / FOLDER)
+        writer.writerows(left)
+    log.info('%d frames worth labelling in %s', len(left), evaluation.output / FOLDER)
 
 
 def choose_frames(folder: Path, count: int, has_reference: bool) -> list[dict[str, Any]]:
@@ -90,16 +101,3 @@ def choose_frames(folder: Path, count: int, has_reference: bool) -> list[dict[st
         }
         for index in choose(scores, hashes_of(columns), count)
     ]
-
-
-def _labelled(evaluation: Evaluation, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """Return BGR image and label map of a frame that was labelled before."""
-    image = frame.load()
-    maps = {}
-    for key, load in frame.maps.items():
-        if key != TARGET:
-            with suppress(ValueError, cv2.error):  # it was no good before, and is done without
-                maps[key] = load()
-    prediction = evaluation.predictor.predict(frame, image, maps)
-    assert prediction is not None, 'what had labels has them again'
-    return image.bgr(), prediction.label_map
