@@ -30,11 +30,11 @@ class TimeAxis:
         start = 0.0
         for drive in dict.fromkeys(drives):
             times = np.unique(columns['time_ns'][drives == drive])
-            # Datasets count frames instead of nanoseconds.
+            step = float(np.median(np.diff(times))) if len(times) > 1 else 1e9
+            # Frames of datasets are counted, however far apart they are.
             is_counted = self._kinds.get(drive, source['kind']) == 'dataset'
-            per_second = 1 if is_counted else 1e9
+            per_second = step if is_counted else 1e9
             self._stretches[drive] = _Stretch(int(times[0]), start, per_second)
-            step = float(np.median(np.diff(times))) if len(times) > 1 else per_second
             start += (float(times[-1] - times[0]) + step) / per_second
 
     def seconds(self, camera: str, time_ns: int) -> float:

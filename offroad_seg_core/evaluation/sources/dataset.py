@@ -16,10 +16,16 @@ from offroad_seg_core.evaluation.sources.frame import (
     Frame,
     UniqueNames,
 )
+from offroad_seg_core.evaluation.sources.pictures import PICTURE_HZ
+
+_STEP_NS = round(1e9 / PICTURE_HZ)
 
 
 class DatasetFrames:
     """Frames of a split, in its order; each environment counts as a camera.
+
+    They have no times. So stamps count them, which is too close together for anything to be taken
+    for motion, and in videos they are as far apart as pictures without times.
 
     Args:
         frames: The split.
@@ -49,7 +55,7 @@ class DatasetFrames:
                     camera=files.environment,
                     name=self._names[index],
                     stamp_ns=index,
-                    time_ns=index,
+                    time_ns=index * _STEP_NS,
                     load=partial(_load, files.image),
                     environment=files.environment,
                     maps=maps,

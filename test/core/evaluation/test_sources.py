@@ -10,13 +10,16 @@ from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.datasets.folder import read_folder
 from offroad_seg_core.datasets.masks import DatasetError
+from offroad_seg_core.evaluation.drive_report.times import TimeAxis
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
+from offroad_seg_core.evaluation.frame_table import read_table
 from offroad_seg_core.evaluation.inputs import (
     TruthOptions,
     find_truth,
     open_frames,
     recorded_labels,
 )
+from offroad_seg_core.evaluation.outputs.overlay_video import OverlayVideo
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
 from offroad_seg_core.evaluation.sources.combining import LabelledFrames, SeveralSources
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
@@ -109,9 +112,18 @@ def test_datasets(drives, predictor, tmp_path):
         cv2.imwrite(str(tmp_path / 'set' / 'labels' / f'{index:02d}.png'), truth)
     source = DatasetFrames(read_folder(tmp_path / 'set', drives.TAXONOMY), 'mine')
     assert (source.num_frames, source.num_parts) == (18, 2)
-    folder = evaluate(Evaluation(source, predictor, tmp_path / 'result'), lambda count: None)
+    video = OverlayVideo(predictor.cost_table, ())
+    evaluation = Evaluation(source, predictor, tmp_path / 'result', sinks=(video,))
+    folder = evaluate(evaluation, lambda count: None)
     assert miou(drives, folder) == MIOU
     assert list(drives.summary(folder)['counts']) == ['set']
+    rows = drives.table(folder)
+    assert [int(row['stamp_ns']) for row in rows] == list(range(18))  # too close for motion
+    shown = [frame.time_ns for _, frame in frames_of(open_frames(folder / 'overlay_set.mp4'))]
+    assert shown == [n * 200_000_000 for n in range(18)]
+    axis = TimeAxis(read_table(folder), drives.summary(folder)['source'])
+    assert not axis.is_timed
+    assert [axis.seconds('set', int(row['time_ns'])) for row in rows] == list(range(18))
 
 
 def test_several_drives_as_one_resume_like_one(drives, predictor, tmp_path):
