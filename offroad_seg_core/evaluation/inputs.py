@@ -31,7 +31,7 @@ from offroad_seg_core.evaluation.sources.frame import (
     file_identity,
 )
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
-from offroad_seg_core.evaluation.sources.remote import RemoteDrive
+from offroad_seg_core.evaluation.sources.remote import RemoteDrive, url_name
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
@@ -63,7 +63,7 @@ class TruthOptions:
 
 def drive_name(place: str | Path) -> str:
     """Return the name of a drive by path or URL, without its suffix; other dots stay."""
-    name = Path(place).resolve().name
+    name = url_name(str(place)) if '://' in str(place) else Path(place).resolve().name
     while name.lower().endswith((*BAG_SUFFIXES, *VIDEO_SUFFIXES)):
         name = name.rpartition('.')[0]
     return name

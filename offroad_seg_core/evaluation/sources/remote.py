@@ -56,9 +56,13 @@ class RemoteDrive:
         del first_part  # there is one
         files, path = filesystem(self._url)
         with scratch_folder() as home:
-            place = home / PurePosixPath(path).name
+            place = home / url_name(self._url)
             with reaching(self._url):
-                files.get(path, str(place), recursive=True)
+                if files.isfile(path):
+                    # Of HTTP, getting all that is below a file makes it a folder.
+                    files.get_file(path, str(place))
+                else:
+                    files.get(path, str(place), recursive=True)
             source: Any = place
             for step in self._steps:
                 source = step(source)
@@ -86,11 +90,21 @@ class RemoteDrive:
         """Return what people want to know, without fetching it."""
         return {
             'kind': 'bag',
-            'path': self._url,
+            'path': _without_query(self._url),
             'start_ns': None,
             'duration_s': None,
             'cameras': {},
         }
+
+
+def url_name(url: str) -> str:
+    """Return the name of the file or folder that a URL leads to."""
+    return PurePosixPath(_without_query(url)).name
+
+
+def _without_query(url: str) -> str:
+    """Return a URL without what is asked of its host: signatures hold slashes, and are secret."""
+    return url.partition('?')[0]
 
 
 def _fingerprint(url: str) -> str:

@@ -138,6 +138,7 @@ def test_every_drive_has_a_name_of_its_own(tmp_path):
     (tmp_path / 'drive_2024.05.01').mkdir()
     assert drive_name(tmp_path / 'drive_2024.05.01') == 'drive_2024.05.01'
     assert drive_name('s3://bucket/x/run_2024.05.mcap.zstd') == 'run_2024.05'
+    assert drive_name('https://host/x/run.mcap?X-Amz-Signature=abc/def') == 'run'
     assert drive_name('a.MP4') == 'a'
     places = ['monday/run', 'monday/run_2', 'monday/run_3', 'tuesday/run', 'friday/run.db3']
     assert drive_names(places) == dict(
