@@ -25,6 +25,7 @@ from offroad_seg_core.evaluation.command import (
     add_output_options,
     chosen_outputs,
     guarded,
+    open_reference,
     recorded_engine,
     run_with_progress,
     tell,
@@ -50,7 +51,6 @@ from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.evaluation.sources.frame import Source
 from offroad_seg_core.inference.bundle import Bundle
-from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_ros.launch_plan import read_params_file
@@ -230,7 +230,10 @@ def _reference(given: argparse.Namespace, params: NodeParams) -> Predictor | Non
     if not given.reference:
         return None
     # As the cameras are mounted: else a turned picture counts as the model's mistake.
-    return SegmenterPredictor(Segmenter.open(given.reference), camera_views(params))
+    asked = given.engine or 'auto', given.precision or 'auto'
+    of_file = params.engine, params.precision
+    opened = open_reference(given.reference, given.output, *asked, of_file)
+    return SegmenterPredictor(opened, camera_views(params))
 
 
 def _named_truth(given: argparse.Namespace) -> str:

@@ -36,8 +36,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     model('--checkpoint', type=Path, help='of training/train.py')
     model('--bundle', type=Path, help='of training/export.py')
     add('--split', choices=('train', 'validation'), default='validation')
-    add('--engine', default='auto', help='of a bundle')
-    add('--precision', default='auto', help='of a bundle')
+    add('--engine', default='auto', help='of bundles')
+    add('--precision', default='auto', help='of bundles')
     add('--max-frames', type=int, default=0, help='evenly spaced, as validations are; 0: all')
     add('--reference', metavar='BUNDLE', help='compare with this model, not truth')
     command.add_pass_options(parser)
@@ -55,12 +55,19 @@ def open_predictor(options: argparse.Namespace) -> Predictor:
     return SegmenterPredictor(Segmenter.open(options.bundle, engine, precision, options=chosen))
 
 
+def open_reference(options: argparse.Namespace) -> Predictor | None:
+    if not options.reference:
+        return None
+    asked = options.output, options.engine, options.precision
+    return SegmenterPredictor(command.open_reference(options.reference, *asked))
+
+
 def run(options: argparse.Namespace) -> int:
     predictor = open_predictor(options)
     dataset = load_dataset(options.data, options.overrides)
     frames = dataset.frames(options.split, predictor.taxonomy)
     kept = frames.subset(validation_indices(len(frames), options.max_frames))
-    reference = options.reference and SegmenterPredictor(Segmenter.open(options.reference))
+    reference = open_reference(options)
     source = DatasetFrames(kept, title := f'{options.data.stem}, {options.split}')
     outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table)
     more = {'meter': MeterConfig(), 'title': title, 'num_hard': options.export_hard}

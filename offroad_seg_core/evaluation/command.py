@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 import errno
+import logging
 import os
 from pathlib import Path
 import signal
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -24,6 +25,7 @@ from offroad_seg_core.evaluation.parts import read_identity
 from offroad_seg_core.evaluation.result import read_summary
 from offroad_seg_core.inference.engines import EngineError
 from offroad_seg_core.inference.pipeline import Passes
+from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_core.inference.sliding_window import parse_sliding_window
 from offroad_seg_core.inference.tta import TTA_VIEWS
 from offroad_seg_core.label_names import label_names_json
@@ -31,6 +33,8 @@ from offroad_seg_core.legend import legend_entries
 from offroad_seg_core.mining.signals import FrameSignals
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.visualization import DEFAULT_ALPHA
+
+log = logging.getLogger(__name__)
 
 _QUIET_PERIOD_S = 5.0
 LABELS = ('png', 'bag', 'both', 'none')
@@ -128,18 +132,52 @@ def chosen_passes(options: argparse.Namespace) -> Passes:
     return Passes(options.tta, parse_sliding_window(options.sliding_window))
 
 
-def recorded_engine(output: Path, engine: str, precision: str) -> tuple[str, str]:
+def recorded_engine(
+    output: Path, engine: str, precision: str, who: Literal['model', 'reference'] = 'model'
+) -> tuple[str, str]:
     """Return engine and precision; where 'auto' was asked for, those of an unfinished result.
 
     Another engine, chosen because it is faster today, would not give the same labels.
     """
-    known = (read_identity(output) or {}).get('model', {}).get('engine')
+    known = ((read_identity(output) or {}).get(who) or {}).get('engine')
     if not isinstance(known, dict):
         return engine, precision
     return (
         known['name'] if engine == 'auto' else engine,
         known['precision'] if precision == 'auto' else precision,
     )
+
+
+def open_reference(
+    bundle: str | Path,
+    output: Path,
+    engine: str,
+    precision: str,
+    default: tuple[str, str] = ('auto', 'auto'),
+) -> Segmenter:
+    """Return the segmenter of a reference; it chooses its engine if it cannot take this one.
+
+    Args:
+        bundle: Of the reference.
+        output: See recorded_engine, as engine and precision.
+        engine: Asked for.
+        precision: Asked for.
+        default: Engine and precision where none was asked for and none recorded.
+
+    Raises:
+        BundleError, EngineError: It cannot be opened.
+    """
+    own = recorded_engine(output, 'auto', 'auto', 'reference')
+    engine, precision = recorded_engine(output, engine, precision, 'reference')
+    engine = default[0] if engine == 'auto' else engine
+    precision = default[1] if precision == 'auto' else precision
+    try:
+        return Segmenter.open(bundle, engine, precision)
+    except EngineError as error:
+        if (engine, precision) == own:
+            raise
+        log.warning('--reference: %s; its engine is chosen as by auto', error)
+        return Segmenter.open(bundle, *own)
 
 
 def run_with_progress(evaluation: Evaluation, given: argparse.Namespace) -> Path:

@@ -123,6 +123,7 @@ def test_a_reference_sees_the_cameras_as_they_are_mounted(
     assert evaluate('--params-file', tmp_path / 'mine.yaml', '--reference', palette_bundle) == 0
     (identity,) = seen
     assert identity['reference']['views'] == identity['model']['views']
+    assert identity['reference']['engine'] == identity['model']['engine']
 
 
 def test_values_that_no_parameter_can_have(tmp_path):
@@ -280,15 +281,3 @@ def test_latencies_of_the_live_node(evaluate, drive, tmp_path, capsys):
     ):
         assert evaluate('--latencies', tmp_path / place, inputs=inputs) == 1
         assert told in capsys.readouterr().err
-
-
-def test_an_unfinished_result_keeps_the_engine_it_began_with(evaluate, drive, tmp_path):
-    from offroad_seg_core.evaluation.command import recorded_engine
-
-    assert recorded_engine(tmp_path / 'result', 'auto', 'auto') == ('auto', 'auto')
-    folder = tmp_path / 'result.unfinished'
-    folder.mkdir()
-    known = {'model': {'engine': {'name': 'openvino', 'precision': 'bf16'}}}
-    (folder / 'run.json').write_text(json.dumps(known))
-    assert recorded_engine(tmp_path / 'result', 'auto', 'auto') == ('openvino', 'bf16')
-    assert recorded_engine(tmp_path / 'result', 'torch', 'auto') == ('torch', 'bf16')
