@@ -33,8 +33,8 @@ lint: install  ## Check style and types.
 	@$(DEV)/mypy
 
 bench: install  ## Measure everything on this machine into benchmarks/results/ (QUICK=1 for a look).
-	@for name in imaging engine node_latency cameras startup data metrics \
-		train_step dcnv4; do \
+	@for name in imaging engine input_size student node_latency cameras startup data metrics \
+		train_step dcnv4 bag_eval fleet; do \
 		echo "== $$name"; \
 		$(DEV)/python benchmarks/$$name.py $(if $(QUICK),--quick) || exit 1; \
 	done
