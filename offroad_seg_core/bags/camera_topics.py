@@ -14,12 +14,12 @@ MAX_CAMERAS = 8
 
 # Last parts of image topics that say how, not where, a picture was taken.
 _GENERIC = re.compile(
-    r'(image|img|raw|rgb|color|colour|mono|gray|rect|compressed|cam|camera)'
-    r'(_?(image|raw|rgb|color|colour|mono|gray|rect|compressed))*'
+    r'(image|img|raw|rgb|color|colour|mono|gray|rect|compressed|jpe?g|png|cam|camera)'
+    r'(_?(image|raw|rgb|color|colour|mono|gray|rect|compressed|jpe?g|png))*'
 )
 # Parts of topics that carry no camera picture, or one that was computed from it.
 _NO_PICTURE = re.compile(
-    r'.*depth.*|.*disparity.*|infra\d*|ir|thermal|theora|ground_truth|segmentation|labels?|'
+    r'.*[dD]epth.*|.*disparity.*|infra\d*|ir|thermal|theora|zstd|ground_truth|segmentation|labels?|'
     r'label_map|masks?|overlay|costmap'
 )
 
@@ -61,9 +61,10 @@ def find_cameras(topics: Mapping[str, str]) -> tuple[CameraTopic, ...]:
 def find_all_cameras(topics: Mapping[str, str]) -> tuple[CameraTopic, ...]:
     """Return every camera among topics, those of the other transport too, see find_cameras.
 
-    Of a camera that has both transports, the one that most cameras have is taken.
+    Of a camera that has both transports, the one that most cameras have is taken. Where there is
+    none at all, compressed pictures of any name are: a bag can be read, whatever a node subscribes.
     """
-    inputs = _picture_topics(topics)
+    inputs = _picture_topics(topics) or _picture_topics(topics, compressed_ending='')
     usual = _usual_transport(inputs)
     known = [_telling_parts(topic) for topic, kind in inputs.items() if kind == usual]
     return _named(
@@ -71,12 +72,14 @@ def find_all_cameras(topics: Mapping[str, str]) -> tuple[CameraTopic, ...]:
     )
 
 
-def _picture_topics(topics: Mapping[str, str]) -> dict[str, str]:
+def _picture_topics(
+    topics: Mapping[str, str], compressed_ending: str = '/compressed'
+) -> dict[str, str]:
     """Return topic → transport of those that carry camera pictures."""
     return {
         topic: TRANSPORTS[kind]
         for topic, kind in topics.items()
-        if (kind == IMAGE_TYPE or (kind == COMPRESSED_TYPE and topic.endswith('/compressed')))
+        if (kind == IMAGE_TYPE or (kind == COMPRESSED_TYPE and topic.endswith(compressed_ending)))
         and not any(_NO_PICTURE.fullmatch(part) for part in topic.split('/'))
     }
 

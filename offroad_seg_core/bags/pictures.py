@@ -29,6 +29,8 @@ from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 
 log = logging.getLogger(__name__)
 
+_FIX = 'fix: name the topics of the pictures (--topics TOPIC)'
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -119,14 +121,16 @@ def choose_cameras(bag: Bag, topics: Sequence[str] = ()) -> dict[str, CameraTopi
     if not topics:
         found = find_all_cameras(types)
         if not found:
-            expected = 'sensor_msgs/Image or CompressedImage of a camera'
-            raise BagError(f'{bag.path}: got no {expected}; it holds {contents(bag)}')
+            raise BagError(
+                f'{bag.path}: got no topic that is a camera by its name, expected one of '
+                f'sensor_msgs/Image or CompressedImage; it holds {contents(bag)}; {_FIX}'
+            )
         return {camera.input_topic: camera for camera in found}
     wrong = [topic for topic in topics if types.get(topic) not in TRANSPORTS]
     if wrong:
         raise BagError(
             f'{bag.path}: got {", ".join(wrong)}, expected topics of sensor_msgs/Image or '
-            f'CompressedImage; it holds {contents(bag)}'
+            f'CompressedImage; it holds {contents(bag)}; {_FIX}'
         )
     names = camera_names(list(topics))
     return {

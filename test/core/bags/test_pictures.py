@@ -7,7 +7,7 @@ pytest.importorskip('rosbags')
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 
-from offroad_seg_core.bags.camera_topics import find_all_cameras
+from offroad_seg_core.bags.camera_topics import find_all_cameras, find_cameras
 from offroad_seg_core.bags.pictures import read_pictures
 from offroad_seg_core.bags.reading import BagError
 
@@ -81,6 +81,18 @@ def test_cameras_of_any_number_and_transport():
     assert find_all_cameras({}) == ()
 
 
+def test_compressed_pictures_of_any_name_where_there_is_no_other_camera():
+    odd = dict.fromkeys(('/front/jpeg', '/rear/image_jpeg', '/mast/video_frame'), COMPRESSED)
+    computed = ('/front/image_raw/compressedDepth', '/rear/zstd', '/front/segmentation/overlay')
+    cameras = find_all_cameras(odd | dict.fromkeys(computed, COMPRESSED))
+    assert {camera.name: camera.input_topic for camera in cameras} == dict(
+        zip(('front', 'rear', 'video_frame'), odd, strict=True)
+    )
+    assert {camera.transport for camera in cameras} == {'compressed'}
+    assert [camera.name for camera in find_all_cameras(odd | {'/left/image': IMAGE})] == ['left']
+    assert find_cameras(odd) == ()  # the node's transports have names of their own
+
+
 def test_named_topics_of_both_kinds_and_every_second_picture(bag):
     pictures = read_pictures(bag, ['/front/image_raw', '/rear/compressed'], every=2)
     assert found(pictures) == [
@@ -92,10 +104,11 @@ def test_named_topics_of_both_kinds_and_every_second_picture(bag):
 
 
 def test_what_is_not_there(bag, tmp_path):
-    with pytest.raises(BagError, match=r'got /none, expected topics .*holds /depth/image_raw \('):
+    with pytest.raises(BagError, match=r'got /none, expected .*holds /depth/image_raw .*--topics'):
         list(read_pictures(bag, ['/none']))
     empty = write(tmp_path / 'depth', [('/depth/image_raw', IMAGE, raw(0, flat(1)))])
-    with pytest.raises(BagError, match=r'got no sensor_msgs/Image .*it holds /depth/image_raw'):
+    told = r'got no topic that is a camera by its name, .*it holds /depth/image_raw .*; fix: name '
+    with pytest.raises(BagError, match=told):
         list(read_pictures(empty))
     with pytest.raises(BagError, match='no such bag'):
         list(read_pictures(tmp_path / 'nothing'))
