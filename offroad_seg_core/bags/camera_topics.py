@@ -62,7 +62,7 @@ def find_all_cameras(topics: Mapping[str, str]) -> tuple[CameraTopic, ...]:
     """Return every camera among topics, those of the other transport too, see find_cameras.
 
     Of a camera that has both transports, the one that most cameras have is taken. Where there is
-    none at all, compressed pictures of any name are: a bag can be read, whatever a node subscribes.
+    none at all, compressed pictures of any name are: a bag is read whatever the node understands.
     """
     inputs = _picture_topics(topics) or _picture_topics(topics, compressed_ending='')
     usual = _usual_transport(inputs)

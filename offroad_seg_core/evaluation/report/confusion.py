@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 import numpy as np
@@ -14,6 +17,7 @@ from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 MAX_SHOWN = 20
 _CELL_INCH = 0.46
 _LEAST_PERCENT = 0.5
+_CENTERED: Any = {'ha': 'center', 'va': 'center'}
 
 
 def shown_confusion(
@@ -75,32 +79,28 @@ def draw_confusion(classes: ClassLegend, matrix: ConfusionMatrix, normalized: bo
             text = f'{percent[row, column]:.0f}' if percent[row, column] >= _LEAST_PERCENT else ''
         else:
             text = count_text(int(count)) if count else ''
-        dark = norm(values[row, column]) > 0.55
-        is_hit = row == column < min(len(row_names), MAX_SHOWN)
-        axes.text(
-            column,
-            row,
-            text,
-            ha='center',
-            va='center',
-            size=8.5,
-            color='white' if dark else 'black',
-            weight='bold' if is_hit else 'normal',
-        )
+        color = 'white' if norm(values[row, column]) > 0.55 else 'black'
+        weight = 'bold' if row == column < min(len(row_names), MAX_SHOWN) else 'normal'
+        axes.text(column, row, text, **_CENTERED, size=8.5, color=color, weight=weight)
     for row in np.flatnonzero(totals[:, 0] == 0).tolist():
-        axes.text((num_columns - 1) / 2, row, 'not in the truth', ha='center', va='center', size=8)
-    axes.set_xticks(range(num_columns), [plain(name) for name in column_names], rotation=40)
-    for label in axes.get_xticklabels():
-        label.set(ha='right', rotation_mode='anchor')
-    axes.set_yticks(range(num_rows), [plain(name) for name in row_names])
-    axes.set(xlabel='predicted', ylabel='true')
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(num_columns + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(num_rows + 1) - 0.5, minor=True)
-    axes.grid(which='minor', color='white', linewidth=1.2)
-    axes.tick_params(which='minor', length=0)
+        axes.text((num_columns - 1) / 2, row, 'not in the truth', **_CENTERED, size=8)
+    _label_axes(axes, row_names, column_names)
     unit = '% of the true pixels' if normalized else 'pixels; logarithmic'
     bar = figure.colorbar(image, ax=axes, shrink=0.7, label=unit)
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
+
+
+def _label_axes(axes: Axes, row_names: list[str], column_names: list[str]) -> None:
+    """Name rows and columns, and draw lines between the cells."""
+    axes.set_xticks(range(len(column_names)), [plain(name) for name in column_names], rotation=40)
+    for label in axes.get_xticklabels():
+        label.set(ha='right', rotation_mode='anchor')
+    axes.set_yticks(range(len(row_names)), [plain(name) for name in row_names])
+    axes.set(xlabel='predicted', ylabel='true')
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(len(column_names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(row_names) + 1) - 0.5, minor=True)
+    axes.grid(which='minor', color='white', linewidth=1.2)
+    axes.tick_params(which='minor', length=0)
