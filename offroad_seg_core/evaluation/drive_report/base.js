@@ -60,10 +60,38 @@ const costText = (cost) => (cost === data.unknownCost ? 'unknown' : String(cost)
 
 // Plotly reads a text as markup.
 const plain = (text) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+const MAX_LETTERS = 34;
+const LETTER_PX = 7.5;
+const LEGEND_SYMBOL_PX = 46;
+const LEGEND_ROW_PX = 20;
+
+// What stands in a legend: of a long text, both ends.
+function legendText(text) {
+  const half = MAX_LETTERS / 2;
+  return plain(text.length <= MAX_LETTERS ? text : `${text.slice(0, half - 1)}…${text.slice(-half)}`);
+}
+
+// The legend stands above its chart, which is as much higher.
+function drawChart(id, traces, extra) {
+  let [rows, left] = [0, 0];
+  for (const { name, showlegend } of traces.length > 1 || extra.showlegend ? traces : []) {
+    if (showlegend === false) continue;
+    const width = LEGEND_SYMBOL_PX + LETTER_PX * name.length;
+    if (width > left) [rows, left] = [rows + 1, $(id).clientWidth - 80];
+    left -= width;
+  }
+  $(id).style.height = `calc(var(--chart) + ${rows * LEGEND_ROW_PX}px)`;
+  return Plotly.react(id, traces, layout(extra), PLOT);
+}
 
 // Where fingers scroll the page, they must not draw a frame to zoom into.
 const isTouched = window.matchMedia('(pointer: coarse)').matches;
-const PLOT = { responsive: true, displaylogo: false, scrollZoom: false };
+const PLOT = {
+  responsive: true,
+  displaylogo: false,
+  scrollZoom: false,
+  displayModeBar: isTouched ? false : 'hover',
+};
 
 function layout(extra) {
   return {
@@ -73,7 +101,7 @@ function layout(extra) {
     plot_bgcolor: '#ffffff',
     hovermode: 'closest',
     dragmode: isTouched ? false : 'zoom',
-    legend: { orientation: 'h', y: 1.12, x: 0 },
+    legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 },
     ...extra,
   };
 }

@@ -38,7 +38,7 @@ function drawConfidence() {
   const curves = runs.flatMap((run, place) => (run.scores ? [{
     type: 'scatter',
     mode: 'lines+markers',
-    name: `${isComparison ? plain(run.name) : 'measured'}, ECE ${score(run.scores.ece)}`,
+    name: `${isComparison ? legendText(run.name) : 'measured'}, ECE ${plain(score(run.scores.ece))}`,
     marker: { color: seriesColor(place) },
     x: run.calibration.bin_confidence,
     y: run.calibration.bin_accuracy,
@@ -49,10 +49,10 @@ function drawConfidence() {
     type: 'scatter', mode: 'lines', name: 'as sure as right', x: [0, 1], y: [0, 1],
     line: { color: '#57606a', dash: 'dash' }, hoverinfo: 'skip',
   });
-  Plotly.react('calibration', curves, layout({
+  drawChart('calibration', curves, {
     xaxis: axis('confidence', { range: [0, 1.02] }),
     yaxis: axis('share that is right', { range: [0, 1.02] }),
-  }), PLOT);
+  });
   startOperating();
 }
 
@@ -71,11 +71,10 @@ function drawOperating() {
   const { operating } = runs[Number($('operating-run').value)];
   const classes = data.classes.flatMap((entry, id) => {
     if (!operating.recall[id].some((value) => value !== null)) return [];
-    const name = plain(entry.name);
     return [{
       type: 'scatter',
       mode: 'lines+markers',
-      name,
+      name: legendText(entry.name),
       line: { color: entry.color },
       marker: {
         color: entry.color,
@@ -90,11 +89,11 @@ function drawOperating() {
         + 'recall %{x:.3f}, precision %{y:.3f}<extra></extra>',
     }];
   });
-  return Plotly.react('operating', classes, layout({
+  return drawChart('operating', classes, {
     xaxis: axis('recall', { range: [0, 1.02] }),
     yaxis: axis('precision', { range: [0, 1.02] }),
     showlegend: true,
-  }), PLOT);
+  });
 }
 
 function drawShares() {
@@ -103,17 +102,17 @@ function drawShares() {
   const mode = shares.seconds.length > 1 ? 'lines' : 'lines+markers';
   const traces = data.classes.flatMap((entry, id) =>
     (shares.classes[id].some((value) => value) ? [{
-      type: 'scatter', mode, stackgroup: 'one', name: plain(entry.name),
+      type: 'scatter', mode, stackgroup: 'one', name: legendText(entry.name),
       line: { width: 0.5, color: INK }, fillcolor: entry.color, marker: { color: entry.color },
       x: shares.seconds, y: shares.classes[id],
       hovertemplate: '%{y:.1%}<extra>%{fullData.name}</extra>',
     }] : []));
-  return Plotly.react('shares', traces, layout({
+  return drawChart('shares', traces, {
     xaxis: axis(runs[run].frames.isTimed ? 'seconds' : 'frame'),
     yaxis: axis('share of the pixels', { range: [0, 1], tickformat: '.0%' }),
     hoverdistance: -1,
     showlegend: true,
-  }), PLOT);
+  });
 }
 
 // The labelled frame of a run's camera that is nearest to a place on the axis.

@@ -19,7 +19,7 @@ function lineTraces(run, name, values, color) {
     mode: isDotted ? 'lines+markers' : 'lines',
     marker: { size: 5, color },
     line: { width: 1.5, dash: run ? 'dot' : 'solid', color },
-    name: plain(nameOf(run, name)),
+    name: legendText(nameOf(run, name)),
     legendgroup: `${run} ${name}`,
     x: mine.map((frame) => runs[run].frames.seconds[frame.places[run]]),
     y,
@@ -51,7 +51,7 @@ function differenceTraces(metric, camera) {
       type: 'scatter',
       mode: 'markers',
       marker: { size: 4, color: seriesColor(before), maxdisplayed: MAX_MARKERS },
-      name: plain(`${run.name} − ${runs[0].name}`),
+      name: legendText(`${run.name} − ${runs[0].name}`),
       x: kept.map((frame) => frame.seconds),
       y: kept.map(change_),
       customdata: kept.map((frame) => frame.path),
@@ -67,7 +67,7 @@ function problemTraces(camera) {
     return failed.length ? [{
       type: 'scatter',
       mode: 'markers',
-      name: plain(nameOf(run, 'problem')),
+      name: legendText(nameOf(run, 'problem')),
       marker: { symbol: run ? 'x-open' : 'x', size: 8, color: '#a40e26', maxdisplayed: MAX_MARKERS },
       x: failed.map((frame) => mine.seconds[frame.places[run]]),
       y: failed.map(() => 0),
@@ -86,12 +86,12 @@ const here = () => {
   };
 };
 
-// Runs of one drive have the same gaps.
+// Runs and cameras of one drive may have the same gaps.
 function gapShapes(camera) {
   const found = new Map();
   for (const [name, facts] of runs.flatMap((run) => Object.entries(run.recording))) {
     for (const gap of isChosen(camera, name) ? facts.gaps : []) {
-      found.set(`${name} ${gap.seconds} ${gap.length_s}`, {
+      found.set(`${gap.seconds} ${gap.length_s}`, {
         type: 'rect', xref: 'x', yref: 'paper', x0: gap.seconds, x1: gap.seconds + gap.length_s,
         y0: 0, y1: 1, fillcolor: '#bf5b00', opacity: 0.14, line: { width: 0 }, layer: 'below',
       });
@@ -106,14 +106,14 @@ function drawTimeline() {
   const [kind, metric] = $('metric').value.split(' ');
   const camera = $('camera').value;
   const draw = kind === 'change' ? differenceTraces : timelineTraces;
-  return Plotly.react('timeline', [...draw(metric, camera), ...problemTraces(camera)], layout({
+  return drawChart('timeline', [...draw(metric, camera), ...problemTraces(camera)], {
     xaxis: axis(isTimed ? 'seconds' : 'frame'),
     yaxis: axis(''),
     // Anywhere in the chart means the nearest frame.
     hoverdistance: -1,
     shapes: timelineShapes(),
     uirevision: $('metric').value,
-  }), PLOT);
+  });
 }
 
 function startTimeline() {

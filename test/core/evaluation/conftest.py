@@ -60,13 +60,18 @@ def write_run(write_run_files, tmp_path):
     return write
 
 
+def load_beside(name):
+    spec = spec_from_file_location(name, Path(__file__).with_name(f'{name}.py'))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope='session')
 def drives():
     """The module that writes small drives and evaluates them."""
     pytest.importorskip('rosbags')
-    spec = spec_from_file_location('drives', Path(__file__).with_name('drives.py'))
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_beside('drives')
     with pytest.MonkeyPatch.context() as patch:
         module.make_parts_small(patch.setattr)
         yield module
@@ -75,10 +80,13 @@ def drives():
 @pytest.fixture(scope='session')
 def fleets(drives):
     """The module that evaluates drives in chunks."""
-    spec = spec_from_file_location('fleets', Path(__file__).with_name('fleets.py'))
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_beside('fleets')
+
+
+@pytest.fixture(scope='session')
+def pages():
+    """The module that reads and moves what a report's page shows, and changes results."""
+    return load_beside('report_pages')
 
 
 @pytest.fixture
@@ -116,22 +124,28 @@ def browser():
 @pytest.fixture
 def visit(browser):
     """Return a function that opens a page; in the end nothing may have gone wrong in it."""
-    wrong, requests = [], []
-    context = browser.new_context()
-    context.set_default_timeout(100_000)
+    wrong, requests, contexts = [], [], []
 
-    def open_page(path, width=1200):
+    def open_page(path, width=1200, expected='nothing', **options):
+        context = browser.new_context(viewport={'width': width, 'height': 800}, **options)
+        contexts.append(context)
+        context.set_default_timeout(100_000)
         page = context.new_page()
-        page.set_viewport_size({'width': width, 'height': 800})
+
+        def told(said):
+            if said.type == 'error' and expected not in said.text:
+                wrong.append(said.text)
+
         page.on('pageerror', lambda error: wrong.append(str(error)))
-        page.on('console', lambda said: wrong.append(said.text) if said.type == 'error' else None)
+        page.on('console', told)
         page.on('request', lambda request: requests.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_selector('body[data-ready=yes]')
         return page
 
     yield open_page
-    context.close()
+    for context in contexts:
+        context.close()
     assert wrong == []
     assert {url.partition(':')[0] for url in requests} <= {'file', 'data', 'blob'}
 

@@ -44,14 +44,17 @@ def scene(size=SIZE):
     return labels, truth
 
 
-def write_drive(path, cameras=('front', 'rear'), num_frames=8, size=SIZE, with_truth=True):
-    """Write frames of ``scene``; the truth is recorded 30 ms after its frame."""
+def write_drive(
+    path, cameras=('front', 'rear'), num_frames=8, size=SIZE, with_truth=True, start_ns=START_NS,
+    dropped=(),
+):  # fmt: skip
+    """Write frames of ``scene`` but the dropped ones; the truth is 30 ms behind its frame."""
     labels, truth = scene(size)
     pixels = TAXONOMY.palette_bgr[labels]
     with MessageBag(path) as bag:
         bag.set_custom_data('ground_truth_taxonomy', 'falcon10')
-        for index in range(num_frames):
-            stamp_ns = START_NS + index * STEP_NS
+        for index in sorted({*range(num_frames)} - {*dropped}):
+            stamp_ns = start_ns + index * STEP_NS
             for camera in cameras:
                 header = Header(stamp_ns, f'{camera}_link')
                 bag.write_image(f'/{camera}/image_raw', stamp_ns, header, pixels, 'bgr8')

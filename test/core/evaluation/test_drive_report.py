@@ -1,6 +1,5 @@
 """The report in a real browser: what people see, click and slide, without any network."""
 
-import csv
 import json
 import shutil
 
@@ -13,33 +12,7 @@ from offroad_seg_core.evaluation.drive_report import build
 from offroad_seg_core.evaluation.drive_report.build import write_drive_report
 
 
-def shown(page, side='over'):
-    """Return the pixels of a canvas, (H, W, 4)."""
-    script = f"""() => {{
-        const canvas = document.getElementById('{side}');
-        const got = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-        return [canvas.height, canvas.width, Array.from(got.data)];
-    }}"""
-    height, width, values = page.evaluate(script)
-    return np.array(values).reshape(height, width, 4)
-
-
-def wait_for_frame(page, path):
-    page.wait_for_selector(f'#stage[data-frame="{path}"]')
-
-
-def column(page, table, number):
-    return page.locator(f'#{table} tbody tr > :nth-child({number})').all_inner_texts()
-
-
-def set_range(page, name, value):
-    page.locator(f'#{name}').evaluate(
-        '(range, value) => { range.value = value; range.dispatchEvent(new Event("input")); }',
-        value,
-    )
-
-
-def test_cards_and_tables_say_what_was_measured(results, visit):
+def test_cards_and_tables_say_what_was_measured(pages, results, visit):
     page = visit(results[0] / 'report' / 'index.html')
     assert page.title() == '<b>desert</b>'
     assert page.locator('h1').inner_text() == '<b>desert</b>'
@@ -51,40 +24,44 @@ def test_cards_and_tables_say_what_was_measured(results, visit):
     assert cards['pixels right'] == '0.750'
     assert cards['false safe'] == '0.000'
     assert cards['frames without labels'] == '2'
-    scores = dict(zip(column(page, 'classes', 1), column(page, 'classes', 4), strict=True))
+    scores = dict(
+        zip(pages.column(page, 'classes', 1), pages.column(page, 'classes', 4), strict=True)
+    )
     assert scores['Sky'] == '0.500'
     assert scores['Landscape'] == '1.000'
     assert scores['Trees'] == '–'
-    groups = dict(zip(column(page, 'groups', 1), column(page, 'groups', 2), strict=True))
+    groups = dict(
+        zip(pages.column(page, 'groups', 1), pages.column(page, 'groups', 2), strict=True)
+    )
     assert groups == {'rough': '1.000', 'resistant': '–', 'obstacle': '0.000', 'unknown': '0.500'}
-    assert column(page, 'recording', 3) == ['1', '1']
-    assert column(page, 'problems', 2) == ['no labels were recorded for it']
-    assert 'openvino' in ' '.join(column(page, 'versions', 1))
+    assert pages.column(page, 'recording', 3) == ['1', '1']
+    assert pages.column(page, 'problems', 2) == ['no labels were recorded for it']
+    assert 'openvino' in ' '.join(pages.column(page, 'versions', 1))
     assert page.locator('.nsewdrag').count() >= 4  # charts that were really drawn
     # These labels came without confidence.
     assert page.locator('#operating').is_hidden()
     assert page.locator('#operating-missing').is_visible()
 
 
-def test_tables_sort_by_mouse_and_keyboard(results, visit):
+def test_tables_sort_by_mouse_and_keyboard(pages, results, visit):
     page = visit(results[0] / 'report' / 'index.html')
     head = page.locator('#classes th').nth(3)
     head.locator('button').click()
     assert head.get_attribute('aria-sort') == 'descending'
-    assert column(page, 'classes', 1)[:3] == ['Landscape', 'Sky', 'Rocks']
+    assert pages.column(page, 'classes', 1)[:3] == ['Landscape', 'Sky', 'Rocks']
     head.locator('button').focus()
     page.keyboard.press('Enter')
     assert head.get_attribute('aria-sort') == 'ascending'
     # What is undefined stays last.
-    assert column(page, 'classes', 1)[:3] == ['Rocks', 'Sky', 'Landscape']
+    assert pages.column(page, 'classes', 1)[:3] == ['Rocks', 'Sky', 'Landscape']
     page.locator('#classes th button').first.click()
-    assert column(page, 'classes', 1)[0] == 'Trees'
+    assert pages.column(page, 'classes', 1)[0] == 'Trees'
     assert head.get_attribute('aria-sort') is None
 
 
-def test_a_click_in_the_timeline_shows_that_frame(drives, results, visit):
+def test_a_click_in_the_timeline_shows_that_frame(pages, drives, results, visit):
     page = visit(results[0] / 'report' / 'index.html')
-    wait_for_frame(page, f'front/{drives.START_NS}')
+    pages.wait_for_frame(page, f'front/{drives.START_NS}')
     box = page.locator('#timeline .nsewdrag').bounding_box()
     places = """() => {
         const chart = document.getElementById('timeline');
@@ -105,23 +82,23 @@ def test_a_click_in_the_timeline_shows_that_frame(drives, results, visit):
     page.keyboard.press('ArrowRight')
     assert page.locator('#frame').input_value() in ('11', '12')
     page.keyboard.press('Home')
-    wait_for_frame(page, f'front/{drives.START_NS}')
+    pages.wait_for_frame(page, f'front/{drives.START_NS}')
     page.select_option('#camera', 'rear')
     page.locator('#next').press('Enter')
-    wait_for_frame(page, f'rear/{drives.START_NS}')
+    pages.wait_for_frame(page, f'rear/{drives.START_NS}')
 
 
-def test_the_slider_reveals_what_was_labelled(drives, results, visit):
+def test_the_slider_reveals_what_was_labelled(pages, drives, results, visit):
     labels, truth = drives.scene()
     page = visit(results[0] / 'report' / 'index.html')
-    wait_for_frame(page, f'front/{drives.START_NS}')
-    picture, overlay = shown(page, 'under'), shown(page, 'over')
+    pages.wait_for_frame(page, f'front/{drives.START_NS}')
+    picture, overlay = pages.shown(page, 'under'), pages.shown(page, 'over')
     assert picture.shape == (*drives.SIZE, 4)
     # Sky says nothing about the ground and stays as it is; free ground turns teal.
     np.testing.assert_array_equal(picture[:, 56:], overlay[:, 56:])
     assert (overlay[:, :40, 2] > picture[:, :40, 2] + 20).all()
     for value in (0, 25, 100):
-        set_range(page, 'split', value)
+        pages.set_range(page, 'split', value)
         assert page.locator('#over').evaluate('e => e.style.clipPath') == (
             f'inset(0px 0px 0px {value}%)'
         )
@@ -131,7 +108,7 @@ def test_the_slider_reveals_what_was_labelled(drives, results, visit):
 
     page.select_option('#right', '0 errors')
     page.wait_for_selector('#stage[data-layers="any picture, 0 errors"]')
-    errors = shown(page)
+    errors = pages.shown(page)
     is_red = (errors[..., 0] > 150) & (errors[..., 1] < 120)
     expected = (truth != labels) & (truth != drives.IGNORE)
     assert (is_red == expected)[truth != drives.IGNORE].mean() > 0.99
@@ -143,10 +120,10 @@ def test_the_slider_reveals_what_was_labelled(drives, results, visit):
     assert told == 'Sky (unknown, cost unknown); truth: Rocks (obstacle, cost 254)'
 
 
-def test_a_frame_without_labels_has_no_picture_but_a_reason(drives, results, visit):
+def test_a_frame_without_labels_has_no_picture_but_a_reason(pages, drives, results, visit):
     page = visit(results[0] / 'report' / 'index.html')
-    set_range(page, 'frame', 4)
-    wait_for_frame(page, f'front/{drives.START_NS + 2 * drives.STEP_NS}')
+    pages.set_range(page, 'frame', 4)
+    pages.wait_for_frame(page, f'front/{drives.START_NS + 2 * drives.STEP_NS}')
     assert 'problem: no labels were recorded' in page.locator('#caption').inner_text()
     assert page.locator('#over-missing').is_visible()
     assert page.locator('.thumb').count() == 12 + 6
@@ -154,15 +131,15 @@ def test_a_frame_without_labels_has_no_picture_but_a_reason(drives, results, vis
     page.wait_for_selector('#over-missing', state='hidden')
 
 
-def test_two_runs_beside_each_other(drives, results, visit, tmp_path):
+def test_two_runs_beside_each_other(pages, drives, results, visit, tmp_path):
     before = results[0] / 'summary.json'
     page = visit(write_drive_report(results, tmp_path / 'compared'))
     assert page.locator('h1').inner_text() == 'before against after'
     heads = page.locator('#classes thead th').all_inner_texts()
     wanted = ('IoU before', 'IoU after', 'change after', 'false safe after')
     at = {name: next(n for n, t in enumerate(heads, 1) if t.startswith(name)) for name in wanted}
-    cells = [column(page, 'classes', at[name]) for name in wanted[:3]]
-    rows = dict(zip(column(page, 'classes', 1), zip(*cells, strict=True), strict=True))
+    cells = [pages.column(page, 'classes', at[name]) for name in wanted[:3]]
+    rows = dict(zip(pages.column(page, 'classes', 1), zip(*cells, strict=True), strict=True))
     # Where all of the sky is called rocks, half of that is right.
     assert rows['Rocks'] == ('0.000', '0.500', '+0.500')
     assert rows['Sky'] == ('0.500', '0.000', '−0.500')
@@ -176,8 +153,8 @@ def test_two_runs_beside_each_other(drives, results, visit, tmp_path):
     assert changes == [0] * 14
     options = page.locator('#right option').all_inner_texts()
     assert 'after: traversability' in options
-    set_range(page, 'split', 0)
-    over, under = shown(page, 'over'), shown(page, 'under')
+    pages.set_range(page, 'split', 0)
+    over, under = pages.shown(page, 'over'), pages.shown(page, 'under')
     np.testing.assert_array_equal(over[:, :40], under[:, :40])
     assert (over[:, 56:] != under[:, 56:]).any(axis=-1).all()  # rocks, and untinted sky
 
@@ -241,26 +218,9 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(results, visit):
         assert page.locator(f'#{section.get_attribute("aria-labelledby")}').count() == 1
 
 
-def _multiplied(source, target, count):
-    """Make a result of so many frames from one of few: what a page has to bear."""
-    shutil.copytree(source, target)
-    with open(source / 'frames.csv', newline='') as stream:
-        reader = csv.DictReader(stream)
-        names, rows = reader.fieldnames, list(reader)
-    with open(target / 'frames.csv', 'w', newline='') as stream:
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        for index in range(count):
-            row = dict(rows[index % len(rows)])
-            time_ns = 10**18 + index * 10**8
-            if index >= len(rows):
-                row |= {'name': str(time_ns)}
-            writer.writerow(row | {'stamp_ns': time_ns, 'time_ns': time_ns})
-
-
-def test_ten_thousand_frames_beside_the_page(results, visit, tmp_path, monkeypatch):
+def test_ten_thousand_frames_beside_the_page(pages, results, visit, tmp_path, monkeypatch):
     many = tmp_path / 'many'
-    _multiplied(results[0], many, 10_000)
+    pages.multiplied(results[0], many, 10_000)
     monkeypatch.setattr(build, '_EMBEDDED_BYTES', 0)
     page_path = write_drive_report([many], many / 'report')
     assert page_path.stat().st_size < 9 << 20
@@ -268,11 +228,11 @@ def test_ten_thousand_frames_beside_the_page(results, visit, tmp_path, monkeypat
     page = visit(page_path)
     assert page.locator('#frame').get_attribute('max') == '9999'
     assert page.locator('*').count() < 6000  # not an element a frame
-    set_range(page, 'frame', 9_000)
+    pages.set_range(page, 'frame', 9_000)
     assert '900.00 s' in page.locator('#caption').inner_text()
-    set_range(page, 'frame', 3)
+    pages.set_range(page, 'frame', 3)
     page.wait_for_selector('#over-missing', state='hidden')
-    assert shown(page).shape == (64, 96, 4)
+    assert pages.shown(page).shape == (64, 96, 4)
     # The page may lie anywhere: its frames go with it.
     shutil.move(many, tmp_path / 'moved')
     assert visit(tmp_path / 'moved' / 'report' / 'index.html').locator('#over').is_visible()
