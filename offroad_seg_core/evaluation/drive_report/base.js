@@ -65,11 +65,13 @@ const LETTER_PX = 7.5;
 const LEGEND_SYMBOL_PX = 46;
 const LEGEND_ROW_PX = 20;
 
-// What stands in a legend: of a long text, both ends.
-function legendText(text) {
+// Of a long text, both ends.
+function shortened(text) {
   const half = MAX_LETTERS / 2;
-  return plain(text.length <= MAX_LETTERS ? text : `${text.slice(0, half - 1)}…${text.slice(-half)}`);
+  return text.length <= MAX_LETTERS ? text : `${text.slice(0, half - 1)}…${text.slice(-half)}`;
 }
+
+const legendText = (text) => plain(shortened(text));
 
 // The legend stands above its chart, which is as much higher.
 function drawChart(id, traces, extra) {
@@ -81,7 +83,9 @@ function drawChart(id, traces, extra) {
     left -= width;
   }
   $(id).style.height = `calc(var(--chart) + ${rows * LEGEND_ROW_PX}px)`;
-  return Plotly.react(id, traces, layout(extra), PLOT);
+  // Plotly puts groups, but not traces, as close together as their names let it.
+  const grouped = traces.map((trace) => ({ legendgroup: trace.name, ...trace }));
+  return Plotly.react(id, grouped, layout(extra), PLOT);
 }
 
 // Where fingers scroll the page, they must not draw a frame to zoom into.
@@ -101,7 +105,7 @@ function layout(extra) {
     plot_bgcolor: '#ffffff',
     hovermode: 'closest',
     dragmode: isTouched ? false : 'zoom',
-    legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 },
+    legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, tracegroupgap: 0 },
     ...extra,
   };
 }

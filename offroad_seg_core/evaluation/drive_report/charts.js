@@ -38,7 +38,7 @@ function drawConfidence() {
   const curves = runs.flatMap((run, place) => (run.scores ? [{
     type: 'scatter',
     mode: 'lines+markers',
-    name: `${isComparison ? legendText(run.name) : 'measured'}, ECE ${plain(score(run.scores.ece))}`,
+    name: legendText(`${isComparison ? run.name : 'measured'}, ECE ${score(run.scores.ece)}`),
     marker: { color: seriesColor(place) },
     x: run.calibration.bin_confidence,
     y: run.calibration.bin_accuracy,

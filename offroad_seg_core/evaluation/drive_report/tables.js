@@ -84,7 +84,7 @@ function drawClassTable() {
     plainColumn('cost', (row) => row.costs[0], (row) => row.costs.map(costText).join(' | ')),
   ];
   scored.forEach((run, place) => {
-    const suffix = scored.length > 1 ? ` ${run.name}` : '';
+    const suffix = scored.length > 1 ? ` ${shortened(run.name)}` : '';
     columns.push(column(`IoU${suffix}`, of(run, 'iou')));
     if (place) {
       const before = of(scored[0], 'iou');
@@ -111,7 +111,7 @@ function drawGroupTable() {
   const columns = [plainColumn('traversability group', (row) => row.name)];
   scored.forEach((run) => {
     const value = (row) => of(run, row.name)?.iou;
-    const title = scored.length > 1 ? `IoU ${run.name}` : 'IoU';
+    const title = scored.length > 1 ? `IoU ${shortened(run.name)}` : 'IoU';
     columns.push(plainColumn(title, value, (row) => score(value(row))));
   });
   columns.push(plainColumn('share of truth', (row) => row.truth_share, (row) => percent(row.truth_share)));
@@ -120,7 +120,7 @@ function drawGroupTable() {
 }
 
 function withRun(columns, place) {
-  if (isComparison) columns.splice(place, 0, plainColumn('run', (row) => row.run));
+  if (isComparison) columns.splice(place, 0, plainColumn('run', (row) => shortened(row.run)));
   return columns;
 }
 
@@ -165,22 +165,27 @@ function drawRecording() {
   $('recording-section').hidden = isEmpty;
 }
 
+function versionsOf(run) {
+  const { versions, ...machine } = run.environment;
+  const options = Object.entries(run.model.options).map(([key, value]) => [key, JSON.stringify(value)]);
+  return new Map([
+    ...(run.reference ? [['reference', run.reference.model]] : []),
+    ['model', run.model.model], ['engine', run.model.engine], ...options,
+    ['input', run.source.path], ['evaluated', run.date],
+    ['frames per second, offline', run.frames_per_s],
+    ...Object.entries(machine), ...Object.entries(versions),
+  ]);
+}
+
 function drawVersions() {
-  const rows = runs.flatMap((run) => {
-    const { versions, ...machine } = run.environment;
-    const of = isComparison ? `${run.name}: ` : '';
-    const options = Object.entries(run.model.options).map(([key, value]) => [key, JSON.stringify(value)]);
-    const facts = [
-      ['model', run.model.model], ['engine', run.model.engine], ...options,
-      ['input', run.source.path], ['evaluated', run.date],
-      ['frames per second, offline', run.frames_per_s ?? '–'],
-      ...Object.entries(machine), ...Object.entries(versions),
-    ];
-    if (run.reference) facts.unshift(['reference', run.reference.model]);
-    return facts.map(([name, value]) => ({ name: of + name, value }));
-  });
+  const found = runs.map(versionsOf);
+  const names = [...new Set(found.flatMap((facts) => [...facts.keys()]))];
   drawTable($('versions'), 'Model, settings, machine and versions', [
-    { title: 'what', text: (row) => row.name },
-    { title: 'value', text: (row) => String(row.value), isText: true },
-  ], rows);
+    { title: 'what', text: (name) => name },
+    ...found.map((facts, place) => ({
+      title: isComparison ? shortened(runs[place].name) : 'value',
+      text: (name) => String(facts.get(name) ?? '–'),
+      isText: true,
+    })),
+  ], names);
 }
