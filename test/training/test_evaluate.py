@@ -91,9 +91,9 @@ def test_hard_frames_are_those_where_two_models_disagree(
 ):
     given = ['--data', str(data), '--checkpoint', str(finished[0].folder / 'last.ckpt')]
     others = ['--reference', str(palette_bundle), '--labels', 'none', '--export-hard', '1']
-    engine = ['--engine', 'onnxruntime']  # which the checkpoint does not need
+    engine = ['--engine', 'openvino']  # which the checkpoint does not need
     assert main([*given, *others, *engine, '--output', str(tmp_path / 'out')]) == 0
-    assert summary(tmp_path / 'out')['reference']['engine'].startswith('onnxruntime')
+    assert summary(tmp_path / 'out')['reference']['engine'].startswith('openvino')
     with open(tmp_path / 'out' / 'hard_frames' / 'frames.csv', newline='') as stream:
         (chosen,) = csv.DictReader(stream)
     with open(tmp_path / 'out' / 'frames.csv', newline='') as stream:
