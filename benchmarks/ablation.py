@@ -21,12 +21,8 @@ import sys
 import tempfile
 from typing import Any
 
-from experiments import Run, keep, load, options_parser, scores_of, tell, train_missing
+from experiments import Run, load, measure, options_parser, scores_of, tell, train_missing
 from report import ROOT, finish
-
-from offroad_seg_core.config import dump_config
-from offroad_seg_core.evaluation.predictions import PredictionOptions, score_checkpoint
-from offroad_seg_core.training.checkpoint import load_checkpoint
 
 CONFIG = Path('config/train/ablation.yaml')
 FOLDS = ('cc', 'w0', 'ww')
@@ -52,7 +48,6 @@ _FEW = (
     'optimizer.learning_rate=5e-4',
     'validate_every=150',
 )
-_FACTS = ('config_sha256', 'seed', 'command', 'elapsed_s', 'git_commit', 'cpu', 'versions')
 BEFORE = {
     'dice': 'ce', 'weights': 'dice', 'sampler': 'weights', 'photometric': 'sampler',
     'copy_paste': 'photometric', 'evenly_lit': 'sampler', 'brightness': 'evenly_lit',
@@ -115,20 +110,7 @@ def runs_of(options: argparse.Namespace) -> Iterator[Run]:
 
 def measure_half(fold: str, seed: int) -> None:
     """Measure the baseline where those that saw a few frames are measured."""
-    own = run_of('few_0', fold, seed)
-    if load(own) is not None:
-        return
-    baseline = run_of('ce', fold, seed)
-    checkpoint = load_checkpoint(ROOT / baseline.settings.folder / 'best.ckpt')
-    scores = score_checkpoint(checkpoint, PredictionOptions(own.settings.dataset))
-    counts = scores.matrices[fold].counts.tolist()
-    kept = {
-        'checkpoint_of': baseline.name,
-        **{key: value for key, value in (load(baseline) or {}).items() if key in _FACTS},
-        'config': dump_config(own.settings),
-        'environments': {fold: {'confusion_matrix': counts}},
-    }
-    keep(own.path, kept)
+    measure(run_of('few_0', fold, seed), run_of('ce', fold, seed))
 
 
 def make_bank(fold: str) -> None:

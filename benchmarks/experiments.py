@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 from report import ROOT
 
-from offroad_seg_core.config import load_config
+from offroad_seg_core.config import dump_config, load_config
+from offroad_seg_core.evaluation.predictions import PredictionOptions, score_checkpoint
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.taxonomy import load_taxonomy
+from offroad_seg_core.training.checkpoint import load_checkpoint
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.trials import without_variation
 
+_FACTS = ('config_sha256', 'seed', 'command', 'elapsed_s', 'git_commit', 'cpu', 'versions')
 _NUMBERS = re.compile(r'\[([^][{}"]*)\]')
 RESULTS = ROOT / 'benchmarks' / 'results' / 'runs'
 
@@ -113,6 +116,29 @@ def train_missing(runs: Sequence[Run]) -> None:
     for number, run in enumerate(todo, 1):
         print(f'== run {number} of {len(todo)}: {run.group} {run.name}', flush=True)
         train_run(run)
+
+
+def measure(own: Run, trained: Run) -> None:
+    """Keep what a training's weights reach on the frames of another configuration, if not there.
+
+    Args:
+        own: Names the result and the dataset; trains nothing.
+        trained: Whose weights are measured.
+    """
+    if load(own) is not None:
+        return
+    checkpoint = load_checkpoint(ROOT / trained.settings.folder / 'best.ckpt')
+    scores = score_checkpoint(checkpoint, PredictionOptions(own.settings.dataset))
+    kept = {
+        'checkpoint_of': trained.name,
+        **{key: value for key, value in (load(trained) or {}).items() if key in _FACTS},
+        'config': dump_config(own.settings),
+        'environments': {
+            name: {'confusion_matrix': matrix.counts.tolist()}
+            for name, matrix in scores.matrices.items()
+        },
+    }
+    keep(own.path, kept)
 
 
 def tell(runs: Sequence[Run]) -> None:

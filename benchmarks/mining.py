@@ -15,6 +15,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 import csv
+from functools import reduce
 from itertools import product
 import json
 from pathlib import Path
@@ -23,7 +24,7 @@ import tempfile
 from typing import Any
 
 from ablation import CONFIG
-from experiments import Run, keep, load, options_parser, scores_of, tell, train_run
+from experiments import Run, keep, load, options_parser, tell, train_run
 from mining_places import PLACES, SETS, Place, train_base, weights_of
 import numpy as np
 from report import ROOT, finish
@@ -31,6 +32,7 @@ from report import ROOT, finish
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.predictions import CheckpointPredictor
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
+from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.mining.export import FOLDER, TABLE
 from offroad_seg_core.mining.signals import FrameSignals
 from offroad_seg_core.training.checkpoint import load_checkpoint
@@ -126,10 +128,14 @@ def _next(seed: int, seeds: Sequence[int]) -> int:
     return seeds[(list(seeds).index(seed) + 1) % len(seeds)]
 
 
-def miou_of(run: Run, place: Place) -> float | None:
-    """Return the kept mIoU of a training; None if there is none."""
+def miou_of(run: Run) -> float | None:
+    """Return the kept mIoU of all frames together; None if there is none."""
     result = load(run)
-    return None if result is None else scores_of(result, place.environment)[0]
+    if result is None:
+        return None
+    counts = [place['confusion_matrix'] for place in result['environments'].values()]
+    matrices = [ConfusionMatrix.from_counts(entry, run.path) for entry in counts]
+    return reduce(ConfusionMatrix.merge, matrices).miou_present
 
 
 def row_of(place: Place, budget: int, seeds: Sequence[int]) -> tuple[dict[str, Any], list[float]]:
@@ -137,7 +143,7 @@ def row_of(place: Place, budget: int, seeds: Sequence[int]) -> tuple[dict[str, A
     trios = []
     for seed in seeds:
         runs = (place.before(seed), *(tuned_run(kind, budget, place, seed) for kind in KINDS))
-        scores = [score for run in runs if (score := miou_of(run, place)) is not None]
+        scores = [score for run in runs if (score := miou_of(run)) is not None]
         if len(scores) == len(runs):
             trios.append(scores)
     gains = [mined - chance for _, mined, chance in trios]

@@ -1,9 +1,11 @@
 """Where benchmarks/mining.py mines: what was seen before, what may be labelled, what is measured.
 
-A place of the Falcon desert (data/falcon_desert) is new to a student that knows the other two:
-half of its frames may be labelled, 23 to 50, and a student goes on with what was chosen alone.
-`drives` are procedural: a student knows ten places, and of fifty others 600 frames may be
-labelled; it goes on with what was chosen and, as often, with what it knew.
+`real`: a student that knows procedural drives alone comes to the Falcon desert
+(data/falcon_desert); the first 70 % of the frames of each environment may be labelled, the others
+are measured. `cc`, `w0`, `ww`: it knows two environments and comes to the third, whose first half
+may be labelled. Both times it goes on with what was chosen alone. `drives`: it knows ten
+procedural places, and of fifty others 600 frames may be labelled; it goes on with what was chosen
+and, as often, with what it knew.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 import shutil
 
 from ablation import CONFIG, FOLDS, measure_half, run_of
-from experiments import Run, train_run
+from experiments import Run, measure, train_run
 from report import ROOT
 
 from offroad_seg_core.config import dump_config
@@ -29,6 +31,7 @@ FALCON = Path('data/falcon_desert')
 SETS = Path('data/mining')
 _WORLD = Path('data/world_desert')
 _VALIDATION_SEEDS = (500, 510)
+_BLOCK = 0.3
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,7 @@ class FalconPlace:
 
     name: str
 
-    kind = 'falcon'
-
-    @property
-    def environment(self) -> str:
-        """Under which name scores are kept."""
-        return self.name
+    kind = 'place'
 
     def base_run(self, seed: int) -> Run:
         """Return the training that has never seen the place: the ablation's."""
@@ -59,7 +57,7 @@ class FalconPlace:
     def prepare(self, seed: int) -> None:
         """Measure the student where those that saw chosen frames are measured."""
         measure_half(self.name, seed)
-        write_set(f'rest_{self.name}', self._half('validation').files, ROOT / FALCON)
+        write_set(f'rest_{self.name}', self._half('validation').files)
 
     def pool(self) -> FrameSet:
         """Return the frames that may be labelled: the first half."""
@@ -71,13 +69,11 @@ class FalconPlace:
 
     def write(self, name: str, files: Sequence[FrameFiles]) -> None:
         """Make the folder of a training."""
-        write_set(name, files, ROOT / FALCON)
+        write_set(name, files)
 
     def dataset(self, name: str) -> str:
         """Return what a training on a folder of chosen frames is configured with."""
-        rest = SETS / f'rest_{self.name}'
-        root = SETS / name
-        return f'{{kind: falcon, root: {root}, holdout: null, validation_root: {rest}}}'
+        return _falcon_alone(name, f'rest_{self.name}')
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,6 @@ class Drives:
     pool_seeds: tuple[int, int] = (1010, 1060)
 
     kind = 'drives'
-    environment = 'world'
 
     def _known(self) -> str:
         config = WorldConfig('world', _WORLD, self.known_seeds, _VALIDATION_SEEDS)
@@ -133,9 +128,52 @@ class Drives:
         return f'{{kind: mixed, taxonomy: {WORLD_TAXONOMY}, sources: [{known}, {chosen}]}}'
 
 
-Place = FalconPlace | Drives
-_ALL: tuple[Place, ...] = (*map(FalconPlace, FOLDS), Drives())
+class Real:
+    """The Falcon desert, for a student of procedural drives."""
+
+    name, kind = 'real', 'real'
+
+    def base_run(self, seed: int) -> Run:
+        """Return the training on procedural drives."""
+        return Drives().base_run(seed)
+
+    def before(self, seed: int) -> Run:
+        """Return whose scores tell how it was before."""
+        dataset = (
+            f'dataset={{kind: falcon, root: {FALCON}, holdout: null, validation_block: {_BLOCK}}}'
+        )
+        return Run('mining', f'before_{self.name}_{seed}', CONFIG, (dataset, f'seed={seed}'))
+
+    def prepare(self, seed: int) -> None:
+        """Measure the student where the others are measured."""
+        measure(self.before(seed), self.base_run(seed))
+        write_set(f'rest_{self.name}', self._frames('validation').files)
+
+    def pool(self) -> FrameSet:
+        """Return the frames that may be labelled."""
+        return self._frames('train')
+
+    def _frames(self, split: Split) -> FrameSet:
+        config = FalconConfig('falcon', ROOT / FALCON, None, validation_block=_BLOCK)
+        return config.frames(split, load_taxonomy('falcon10'))
+
+    def write(self, name: str, files: Sequence[FrameFiles]) -> None:
+        """Make the folder of a training."""
+        write_set(name, files)
+
+    def dataset(self, name: str) -> str:
+        """Return what a training on a folder of chosen frames is configured with."""
+        return _falcon_alone(name, f'rest_{self.name}')
+
+
+Place = FalconPlace | Drives | Real
+_ALL: tuple[Place, ...] = (Real(), *map(FalconPlace, FOLDS), Drives())
 PLACES = {place.name: place for place in _ALL}
+
+
+def _falcon_alone(name: str, rest: str) -> str:
+    root = f'root: {SETS / name}, holdout: null'
+    return f'{{kind: falcon, {root}, validation_root: {SETS / rest}}}'
 
 
 def weights_of(place: Place, seed: int) -> Path:
@@ -150,7 +188,7 @@ def train_base(place: Place, seed: int) -> None:
     place.prepare(seed)
 
 
-def write_set(name: str, files: Sequence[FrameFiles], root: Path) -> None:
+def write_set(name: str, files: Sequence[FrameFiles], root: Path = ROOT / FALCON) -> None:
     """Make a folder that holds only some frames, as links.
 
     Args:

@@ -56,8 +56,8 @@ def test_gains_are_of_pairs_of_one_seed(mining):
     assert row['mined mIoU'] == pytest.approx((90 / 110 + 60 / 140) / 2)
     assert row['gain'] == pytest.approx(sum(gains) / 2)
     assert ratios == {
-        'mined_gain_falcon_5': pytest.approx(sum(gains) / 2),
-        'mined_wins_falcon_5': 0.5,
+        'mined_gain_place_5': pytest.approx(sum(gains) / 2),
+        'mined_wins_place_5': 0.5,
     }
 
 
@@ -84,7 +84,9 @@ def test_every_training_is_configured(mining):
     for place in mining.PLACES.values():
         runs = [place.before(1), *mining.tuned_runs(place, 1, (5,))]
         assert len({run.settings.name for run in runs}) == 3
+    drives = mining.PLACES['drives']
+    runs = [drives.before(1), *mining.tuned_runs(drives, 1, (5,))]
     mixed = runs[1].settings.dataset
     assert mixed.source_names() == ['known', 'chosen']
-    assert mixed.sources[0].dataset == place.before(1).settings.dataset
+    assert mixed.sources[0].dataset == runs[0].settings.dataset
     assert str(mixed.sources[1].dataset.root) == 'data/mining/mined_5_drives_1'
