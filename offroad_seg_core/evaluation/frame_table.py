@@ -16,7 +16,7 @@ from offroad_seg_core.files import atomic_path
 log = logging.getLogger(__name__)
 
 CSV, PARQUET = 'frames.csv', 'frames.parquet'
-TEXTS = ('camera', 'environment', 'name', 'problem', 'image_hash')
+TEXTS = ('camera', 'environment', 'name', 'problem', 'image_hash', 'image_features')
 WHOLE_NUMBERS = ('stamp_ns', 'time_ns', 'height', 'width')
 _FIRST = (*TEXTS[:3], 'stamp_ns', 'time_ns', 'problem')
 

@@ -19,7 +19,13 @@ from offroad_seg_core.evaluation.result import add_note
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.mining.annotation_set import SEPARATOR, AnnotationSet
 from offroad_seg_core.mining.reading_again import ReadAgain
-from offroad_seg_core.mining.selection import choose, hardness, hashes_of, measure_signals
+from offroad_seg_core.mining.selection import (
+    choose,
+    hardness,
+    hashes_of,
+    looks_of,
+    measure_signals,
+)
 
 if TYPE_CHECKING:  # it imports this module
     from offroad_seg_core.evaluation.evaluate import Evaluation
@@ -99,5 +105,5 @@ def choose_frames(folder: Path, count: int, has_reference: bool) -> list[dict[st
             'hardness': number_or_none(scores[index]),
             **{name: number_or_none(values[index]) for name, values in signals.items()},
         }
-        for index in choose(scores, hashes_of(columns), count)
+        for index in choose(scores, hashes_of(columns), looks_of(columns), count)
     ]

@@ -1,22 +1,27 @@
-"""Choose the frames that teach most: hard for the model, and unlike each other.
+"""Choose the frames that teach most: hard for the model, and between them like all hard frames.
 
 Each signal ranks the frames, so that none drowns the others by its scale; the mean of the ranks
 says how hard a frame is (Borda count). Frames are then taken one after another: each time the
-one whose hardness, times its distance to the nearest frame that was taken, is largest. This is
-farthest-first traversal (Gonzalez 1985; for active learning: Sener & Savarese, ICLR 2018) with
-weights: uncertainty alone picks the same scene again and again.
+one that is hard itself and brings most hard frames nearer to one that was taken. That is greedy
+facility location (Nemhauser, Wolsey & Fisher 1978; for active learning: Wei, Iyer & Bilmes, ICML
+2015), with hardness as weight. The hardest frames alone are outliers and look alike; few labels
+teach more where they stand for many frames (Hacohen, Dekel & Weinshall, ICML 2022).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+import heapq
 from typing import Any
 
 import numpy as np
 
 from offroad_seg_core.datasets.analysis.duplicates import MAX_DISTANCE
 from offroad_seg_core.evaluation.counting import SHARE
-from offroad_seg_core.mining.signals import FLICKER, IMAGE_HASH
+from offroad_seg_core.mining.signals import FLICKER, IMAGE_FEATURES, IMAGE_HASH, features_of
+
+_MAX_COVERED = 20_000
+_AT_ONCE = 256
 
 
 def measure_signals(columns: Mapping[str, Any], has_reference: bool) -> dict[str, np.ndarray]:
@@ -66,28 +71,68 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def choose(scores: np.ndarray, hashes: np.ndarray, count: int) -> list[int]:
+def choose(scores: np.ndarray, hashes: np.ndarray, looks: np.ndarray, count: int) -> list[int]:
     """Return the places of the frames to label, the most wanted first.
 
     Frames that look the same as one that was taken are left out, so there may be fewer.
 
     Args:
         scores: How hard each frame is, ``(N,)``, 0 to 1.
-        hashes: What it looks like, ``(N,)`` uint64, see ``perceptual_hash``.
+        hashes: Which frames look the same, ``(N,)`` uint64, see ``perceptual_hash``.
+        looks: How much they look alike, ``(N, F)``, see ``looks_of``.
         count: Most to return.
     """
+    looks = looks.astype(np.float32)
+    every = -(-len(looks) // _MAX_COVERED)  # of more, a part stands for all
+    covered, weights = looks[::every], scores[::every].astype(np.float32)
+    # So far from what was taken as two frames that are drawn at random.
+    far = np.full(len(covered), np.sqrt(2 * looks.var(axis=0).sum()), np.float32)
+    gains = np.concatenate([
+        _gains(looks[first : first + _AT_ONCE], covered, far, weights)
+        for first in range(0, len(looks), _AT_ONCE)
+    ])  # fmt: skip
+    # Gains only shrink, so old ones are bounds (lazy greedy: Minoux 1978).
+    bounds = list(zip(-gains * scores, -scores, range(len(scores)), strict=True))
+    heapq.heapify(bounds)
     chosen: list[int] = []
-    nearest = np.full(len(scores), 64)
-    while len(chosen) < count:
-        # Of frames with no hardness at all, the most unlike is still the best.
-        by_worth = np.lexsort((-nearest, -scores * nearest))
-        allowed = by_worth[nearest[by_worth] > MAX_DISTANCE]
-        if not len(allowed):
-            break
-        chosen.append(int(allowed[0]))
-        differing = (hashes ^ hashes[chosen[-1]]).view(np.uint8).reshape(-1, 8)
-        nearest = np.minimum(nearest, np.unpackbits(differing, axis=1).sum(axis=1))
+    while bounds and len(chosen) < count:
+        _, least, place = heapq.heappop(bounds)
+        if chosen and _distances(hashes[place], hashes[chosen]).min() <= MAX_DISTANCE:
+            continue
+        gain = float(_gains(looks[place : place + 1], covered, far, weights)[0])
+        entry = (-gain * scores[place], least, place)
+        if bounds and entry > bounds[0]:
+            heapq.heappush(bounds, entry)
+            continue
+        chosen.append(place)
+        far = np.minimum(far, np.linalg.norm(covered - looks[place], axis=1))
     return chosen
+
+
+def _gains(
+    looks: np.ndarray, covered: np.ndarray, far: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return how much nearer each frame brings all that are covered, ``(n,)``, weighted."""
+    squares = np.square(looks).sum(axis=1)[:, None] + np.square(covered).sum(axis=1)
+    distances = np.sqrt(np.maximum(squares - 2 * looks @ covered.T, 0))
+    return np.maximum(far - distances, 0) @ weights
+
+
+def _distances(image_hash: np.uint64, hashes: np.ndarray) -> np.ndarray:
+    """Return in how many bits hashes differ from one."""
+    differing = (hashes ^ image_hash).view(np.uint8).reshape(-1, 8)
+    return np.unpackbits(differing, axis=1).sum(axis=1)
+
+
+def looks_of(columns: Mapping[str, Any]) -> np.ndarray:
+    """Return what a table's frames look like, to camera and model, ``(N, F)`` float32.
+
+    Euclidean distances between rows are at most 1 for the pictures (see ``describe_image``) and 1
+    for the shares of their classes (Hellinger), together the root of both squares.
+    """
+    shares = [values for name, values in columns.items() if name.startswith(SHARE)]
+    classes = np.sqrt(np.stack(shares, axis=1) / 2)
+    return np.hstack([features_of(columns[IMAGE_FEATURES]), classes]).astype(np.float32)
 
 
 def hashes_of(columns: Mapping[str, Any]) -> np.ndarray:

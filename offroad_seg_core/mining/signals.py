@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,12 +10,15 @@ import cv2
 import numpy as np
 
 from offroad_seg_core.datasets.analysis.facts import perceptual_hash
+from offroad_seg_core.datasets.analysis.features import describe_image
 from offroad_seg_core.evaluation.outputs.sink import Labelled
 from offroad_seg_core.taxonomy import IGNORE_INDEX
 
-IMAGE_HASH, FLICKER = 'image_hash', 'flicker'
+IMAGE_HASH, IMAGE_FEATURES, FLICKER = 'image_hash', 'image_features', 'flicker'
 """Columns of the table."""
 _WIDTH_PX = 256
+_LEVELS = 3 * 255
+"""Of a feature, which is at most a third: in a byte."""
 _LEAST_STEP_NS, _LONGEST_STEP_NS = 1_000_000, 1_000_000_000
 """Frames of a data set are 1 ns apart: they are no drive. After a second the view is another."""
 
@@ -26,15 +30,17 @@ class View(NamedTuple):
         gray: ``(h, w)`` uint8.
         label_map: Class ids or 255, ``(h, w)`` uint8.
         image_hash: See perceptual_hash.
+        features: See describe_image.
     """
 
     gray: np.ndarray
     label_map: np.ndarray
     image_hash: int
+    features: np.ndarray
 
 
 class FrameSignals:
-    """Adds the columns IMAGE_HASH, 16 hexadecimal digits, and FLICKER to each frame's row.
+    """Adds the columns IMAGE_HASH, IMAGE_FEATURES (hexadecimal) and FLICKER to each frame's row.
 
     A sink, see Sink. The first frame of a part has no flicker, so that an evaluation that was
     interrupted ends in the same table.
@@ -42,7 +48,7 @@ class FrameSignals:
 
     def identity(self) -> str:
         """Return what it writes."""
-        return 'frame signals'
+        return 'frame signals and features'
 
     def begin(self, folder: Path, part: Path) -> None:
         """Start a part, see Sink."""
@@ -55,11 +61,13 @@ class FrameSignals:
         height, width = image.shape[:2]
         size_wh = (min(_WIDTH_PX, width), max(1, round(height * min(_WIDTH_PX, width) / width)))
         small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         label_map = labelled.prediction.label_map
         return View(
             cv2.cvtColor(small, cv2.COLOR_BGR2GRAY),
             cv2.resize(label_map, size_wh, interpolation=cv2.INTER_NEAREST_EXACT),
-            perceptual_hash(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)),
+            perceptual_hash(rgb),
+            describe_image(rgb),
         )
 
     def add(self, labelled: Labelled, prepared: View) -> None:
@@ -70,6 +78,9 @@ class FrameSignals:
         if earlier and _LEAST_STEP_NS <= stamp_ns - earlier_ns <= _LONGEST_STEP_NS:
             value = flicker(earlier, prepared)
         labelled.row[IMAGE_HASH] = f'{prepared.image_hash:016x}'
+        labelled.row[IMAGE_FEATURES] = (
+            np.rint(prepared.features * _LEVELS).astype('u1').tobytes().hex()
+        )
         labelled.row[FLICKER] = None if value is None else round(value, 6)
         self._earlier[camera] = stamp_ns, prepared
 
@@ -81,6 +92,12 @@ class FrameSignals:
 
     def finish(self, folder: Path, parts: list[Path]) -> None:
         """Do nothing, see Sink."""
+
+
+def features_of(texts: Sequence[str]) -> np.ndarray:
+    """Return ``(N, NUM_FEATURES)`` float32 of what the column IMAGE_FEATURES holds."""
+    levels = np.frombuffer(bytes.fromhex(''.join(texts)), np.uint8)
+    return levels.reshape(len(texts), -1) / np.float32(_LEVELS)
 
 
 def flicker(earlier: View, view: View) -> float | None:

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from offroad_seg_core.mining.selection import choose, hardness, hashes_of, measure_signals
+from offroad_seg_core.mining.selection import (
+    choose,
+    hardness,
+    hashes_of,
+    looks_of,
+    measure_signals,
+)
 
 NAN = float('nan')
 
@@ -54,38 +60,67 @@ def test_hardness_is_the_mean_rank():
     np.testing.assert_array_equal(hardness({'a': np.full(2, 7.0)}), [0.5, 0.5])
 
 
-def test_hard_frames_that_differ_are_chosen():
-    near = 0b111111  # 6 bits from 0: a near-copy
-    far, middle = (1 << 64) - 1, (1 << 32) - 1
-    hashes = np.array([0, near, far, middle], np.uint64)
-    scores = np.array([0.9, 0.8, 0.3, 0.7])
-    # Of the middle one half the bits differ: 0.7 x 32 is more than 0.3 x 64.
-    assert choose(scores, hashes, 4) == [0, 3, 2]
-    assert choose(scores, hashes, 2) == [0, 3]
-    assert choose(np.array([0.1, 0.8, 0.3, 0.7]), hashes, 1) == [1]
-    # 8 bits make another picture.
-    assert choose(np.array([0.9, 0.1]), np.array([0, 0xFF], np.uint64), 2) == [0, 1]
-    # Frames that nothing speaks for are still taken by their looks.
-    assert choose(np.zeros(2), np.array([0, far], np.uint64), 2) == [0, 1]
+def test_a_frame_that_stands_for_many_comes_before_a_harder_one():
+    looks = np.array([[0.0], [0.0], [0.0], [1.0], [1.0], [5.0]])
+    hashes = np.array([0, 0, 0, 0xFF, 0xFF, 0xFF00], np.uint64)
+    scores = np.array([0.5, 0.5, 0.5, 0.5, 0.5, 1.0])
+    # Two frames at random are sqrt(2 x variance) = 2.506 apart. Gains: at 0 it is
+    # 0.5 (1.5 x 2.506 + 1 x 1.506) = 2.632, at 1 2.382, at 5 1 x 2.506; then 0.5 and 2.506.
+    assert choose(scores, hashes, looks, 1) == [0]
+    assert choose(scores, hashes, looks, 3) == [0, 5, 3]
+    assert choose(scores, hashes, looks, 6) == [0, 5, 3]  # the others are near-copies
+    # Two of the three are easy: at 0 0.5 (0.9 x 2.506 + 1 x 1.506) = 1.880, at 1 1.930.
+    easy = np.array([0.5, 0.2, 0.2, 0.5, 0.5, 1.0])
+    assert choose(easy, hashes, looks, 3) == [5, 3, 0]
+
+
+def test_where_nothing_is_gained_the_hardest_comes_first():
+    hashes = np.array([0, 0xFF, 0xFF00], np.uint64)
+    assert choose(np.array([0.2, 0.9, 0.5]), hashes, np.zeros((3, 2)), 2) == [1, 2]
+    # 6 bits are a near-copy, 8 are not.
+    for other, expected in ((0x3F, [1]), (0xFF, [1, 0])):
+        hashes = np.array([other, 0], np.uint64)
+        assert choose(np.array([0.1, 0.9]), hashes, np.zeros((2, 1)), 2) == expected
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 9)),
+        min_size=1,
+        max_size=12,
+    ),
     st.integers(1, 12),
 )
-@example([(0.0, 0), (1e-45, 0)], 1)
-def test_chosen_frames_are_never_alike(frames, count):
-    scores = np.array([score for score, _ in frames])
-    hashes = np.array([value for _, value in frames], np.uint64)
-    chosen = choose(scores, hashes, count)
+@example([(0.0, 0, 0), (1e-45, 0, 1)], 1)
+def test_chosen_frames_are_the_greedy_ones_and_never_alike(frames, count):
+    scores = np.array([score for score, _, _ in frames])
+    hashes = np.array([value for _, value, _ in frames], np.uint64)
+    looks = np.array([[float(look)] for _, _, look in frames])
+    chosen = choose(scores, hashes, looks, count)
     assert 1 <= len(chosen) <= count
-    assert scores[chosen[0]] == scores.max()
-    values = [frames[place][1] for place in chosen]
-    apart = [(a ^ b).bit_count() for i, a in enumerate(values) for b in values[:i]]
-    assert min(apart, default=64) > 6
-    if len(chosen) < count:  # all others look like one of them
-        others = [value for _, value in frames]
-        assert all(min((v ^ c).bit_count() for c in values) <= 6 for v in others)
+    values = hashes.tolist()
+    alike = np.array([[(a ^ b).bit_count() <= 6 for b in values] for a in values])
+    distances = np.abs(looks - looks.T)
+    far = np.full(len(frames), np.sqrt(2 * looks.var()))
+    allowed = np.ones(len(frames), bool)
+    for place in chosen:
+        gains = scores * (np.maximum(far - distances, 0) @ scores)
+        assert allowed[place]
+        assert gains[place] >= gains[allowed].max() - 1e-4
+        allowed &= ~alike[place]
+        far = np.minimum(far, distances[place])
+    assert len(chosen) == count or not allowed.any()
+
+
+def test_looks_are_those_of_picture_and_classes():
+    features = ['ff' * 4, '00' * 4]
+    columns = {'image_features': features, 'share_a': np.array([1.0, 0.0])}
+    columns['share_b'] = np.array([0.0, 1.0])
+    looks = looks_of(columns)
+    # Other classes: 1; features of a third in four bins: 2/3.
+    assert np.linalg.norm(looks[0] - looks[1]) == pytest.approx(np.hypot(1, 2 / 3))
+    with pytest.raises(ValueError, match='hexadecimal'):
+        looks_of({**columns, 'image_features': ['zz', 'zz']})
 
 
 def test_hashes_keep_all_their_bits():

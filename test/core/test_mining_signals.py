@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.bags.camera_images import CameraImage
-from offroad_seg_core.mining.signals import FrameSignals, View, flicker
+from offroad_seg_core.datasets.analysis.features import NUM_FEATURES, describe_image
+from offroad_seg_core.mining.signals import FrameSignals, View, features_of, flicker
 
 SIZE = (72, 128)
 
@@ -24,7 +25,7 @@ def labels_of(gray):
 
 
 def view(gray, label_map):
-    return View(gray, label_map, 0)
+    return View(gray, label_map, 0, np.zeros(0, np.float32))
 
 
 def test_labels_that_move_with_the_picture_do_not_flicker():
@@ -105,3 +106,13 @@ def test_hashes_tell_pictures_apart_and_not_colour_orders(add):
     gray, zeros = picture(), np.zeros(SIZE, np.uint8)
     hashes = [add(each, zeros, 0)['image_hash'] for each in (gray, gray, picture(30))]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_features_are_kept_to_half_a_level(add):
+    gray, zeros = picture(), np.zeros(SIZE, np.uint8)
+    texts = [add(each, zeros, 0)['image_features'] for each in (gray, picture(30))]
+    found = features_of(texts)
+    expected = describe_image(np.dstack([gray] * 3))
+    np.testing.assert_allclose(found[0], expected, atol=0.5 / 765 + 1e-6)
+    assert found.shape == (2, NUM_FEATURES)
+    assert not np.array_equal(found[0], found[1])
