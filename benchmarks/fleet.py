@@ -78,7 +78,7 @@ def main() -> None:
     """Measure both ways on the same bags."""
     options = arguments(__doc__)
     keep_freed_memory()
-    num_bags, num_frames = (4, 64) if options.quick else (8, 1024)
+    num_bags, num_frames = (4, 64) if options.quick else (8, 512)
     predictor = SegmenterPredictor(Segmenter.open(ROOT / 'models' / 'demo_desert'))
     home = Path(tempfile.mkdtemp())
     try:
