@@ -57,8 +57,8 @@ def ray_cluster(address: str) -> Iterator[None]:
     host, _, port = address.rpartition(':')
     given: dict[str, Any] = {'address': address}
     if address == HERE:
-        # Nor another user of this machine: Ray makes a token and asks for it.
-        os.environ.setdefault('RAY_AUTH_MODE', 'token')
+        # Nor another user of this machine: by default Ray makes a token and asks for it. It would
+        # make none if its mode were set in the environment now, after it was loaded.
         cores = len(os.sched_getaffinity(0))
         given |= {'num_cpus': cores, '_node_ip_address': '127.0.0.1', 'include_dashboard': False}
     elif address != 'auto' and not (host and port.isdigit()):
@@ -74,7 +74,8 @@ def ray_cluster(address: str) -> Iterator[None]:
     except Exception as error:  # Ray raises no narrower one where a node does not start
         fix = 'start it (ray start --head), or check address, firewall and versions'
         if address == HERE:
-            fix = 'Ray gives up after seconds: repeat this when the machine is less busy'
+            fix = 'Ray gives up after seconds: repeat this when the machine is less busy, or read '
+            fix += 'logs/gcs_server.err in its session folder'
         raise ClusterError(f'--ray {address}: no cluster answers ({error}); fix: {fix}') from error
     finally:
         signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler ends this process

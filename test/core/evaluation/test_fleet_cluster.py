@@ -116,6 +116,26 @@ def test_two_nodes_give_the_result_of_one_go(drives, fleets, predictor, cluster,
         on_cluster(fleets, head, evaluation, on_chunk)
 
 
+def test_a_cluster_of_this_machine_makes_its_token(tmp_path):
+    """In a home that never saw Ray, whoever has no token is refused."""
+    code = (
+        'from offroad_seg_core.fleet.cluster import ray_cluster\n'
+        "with ray_cluster('local'):\n"
+        '    import ray\n'
+        '    print(ray.get(ray.remote(lambda: 42).remote()))\n'
+    )
+    home = {key: value for key, value in os.environ.items() if not key.startswith('RAY_AUTH')}
+    for _ in range(3):
+        ended = subprocess.run(
+            [sys.executable, '-c', code],
+            capture_output=True, text=True, timeout=300, env={**home, 'HOME': str(tmp_path)},
+        )  # fmt: skip
+        if GAVE_UP not in ended.stderr:
+            break
+    assert ended.stdout == '42\n', ended.stderr
+    assert (tmp_path / '.ray' / 'auth_token').stat().st_size > 0
+
+
 def test_a_cluster_that_is_not_there(tmp_path):
     from offroad_seg_core.fleet.cluster import ClusterError, ray_cluster
 
