@@ -14,6 +14,7 @@ from offroad_seg_core.datasets.label_source import create_reader
 from offroad_seg_core.datasets.masks import MaskFormat, MaskReader
 from offroad_seg_core.evaluation.recorded_labels import (
     LabelFolder,
+    LabelsBeside,
     LabelSource,
     LabelTopics,
     check_topics,
@@ -143,14 +144,18 @@ def with_labels(frames: Source, options: LabelOptions) -> Source:
     """
     if isinstance(frames, RemoteDrive):
         return frames.followed_by(partial(with_labels, options=options), options.identity())
-    maps = recorded_labels(options.recorded) if options.recorded else {}
+    maps: dict[str, LabelSource | LabelsBeside] = {}
+    if options.recorded:
+        maps |= recorded_labels(options.recorded)
     truth = find_truth(frames, options.classes, options.truth) if options.truth else None
     if truth is not None:
         maps[TARGET] = truth
     return LabelledFrames(frames, maps) if maps else frames
 
 
-def find_truth(frames: Source, classes: Taxonomy, options: TruthOptions) -> LabelSource | None:
+def find_truth(
+    frames: Source, classes: Taxonomy, options: TruthOptions
+) -> LabelSource | LabelsBeside | None:
     """Return the truth of frames, None if there is none and it was not asked for.
 
     Raises:
@@ -166,11 +171,12 @@ def find_truth(frames: Source, classes: Taxonomy, options: TruthOptions) -> Labe
         topics = dict(options.topics or truth_topics(frames.types, frames.cameras))
         if not topics:
             return None
-        pictures = {topic: camera.name for topic, camera in frames.cameras.items()}
-        return _label_topics(frames.path, topics, classes, options, pictures)
+        reader, _ = _topics_reader(frames.path, topics, classes, options)
+        return LabelsBeside(topics, reader)
     path = Path(options.place)
     topics = dict(options.topics or _topics_of(path))
-    return _label_topics(path, topics, classes, options)
+    reader, notes = _topics_reader(path, topics, classes, options)
+    return LabelTopics(path, topics, reader, [notes])
 
 
 def recorded_labels(path: str | Path) -> dict[str, LabelSource]:
@@ -198,18 +204,14 @@ def _files_below(place: Path) -> list[Any]:
     return [file_identity(folder) for folder in folders]
 
 
-def _label_topics(
-    path: Path,
-    topics: Mapping[str, str],
-    classes: Taxonomy,
-    options: TruthOptions,
-    pictures: Mapping[str, str] | None = None,
-) -> LabelTopics:
+def _topics_reader(
+    path: Path, topics: Mapping[str, str], classes: Taxonomy, options: TruthOptions
+) -> tuple[MaskReader, list[str]]:
+    """Return the reader of label topics of a bag, and the bag's notes."""
     with open_bag(path) as bag:
         check_topics(bag, topics)
         name = options.taxonomy or bag.custom_data.get(TRUTH_TAXONOMY_KEY, '')
-    reader = _reader(name, classes, options)
-    return LabelTopics(path, topics, reader, pictures, [bag.notes])
+    return _reader(name, classes, options), bag.notes
 
 
 def _topics_of(path: Path) -> dict[str, str]:

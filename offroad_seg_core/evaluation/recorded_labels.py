@@ -17,7 +17,7 @@ from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.evaluation.sources.frame import Frame, SourceError, file_identity
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
-from offroad_seg_core.evaluation.stamped_labels import Key, NearbyLabels, StampedLabels
+from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels
 
 Frames = Iterator[tuple[int, Frame]]
 
@@ -36,13 +36,12 @@ class LabelSource(Protocol):
     def notes(self) -> Sequence[str]:
         """See above."""
 
-    def attach(self, key: str, frames: Frames, start_ns: int | None) -> Frames:
+    def attach(self, key: str, frames: Frames) -> Frames:
         """Yield the frames, those that have a label map with it as ``maps[key]``.
 
         Args:
             key: See Frame.
             frames: In their order.
-            start_ns: Bag time of the first of them; None: from the beginning.
         """
 
     def identity(self) -> dict[str, Any]:
@@ -51,20 +50,18 @@ class LabelSource(Protocol):
 
 @dataclass(frozen=True)
 class LabelTopics:
-    """Label images of a bag.
+    """Label images of another bag than the frames.
 
     Attributes:
         path: The bag.
         topics: Camera -> topic.
         reader: Makes the class ids wanted of stored ids; None: they are these already.
-        pictures: Topic -> camera, where the frames are of the same bag, so that bag times compare.
         told: Notes of each time that the bag was opened.
     """
 
     path: Path
     topics: Mapping[str, str]
     reader: MaskReader | None
-    pictures: Mapping[str, str] | None = None
     told: list[list[str]] = field(default_factory=list, compare=False)
 
     @property
@@ -72,32 +69,17 @@ class LabelTopics:
         """See LabelSource."""
         return list(dict.fromkeys(note for notes in self.told for note in notes))
 
-    def attach(self, key: str, frames: Frames, start_ns: int | None) -> Frames:
+    def attach(self, key: str, frames: Frames) -> Frames:
         """Yield frames with their labels, see LabelSource."""
         with open_bag(self.path) as bag:
             self.told.append(bag.notes)  # which grows
-            find = self._finder(bag, start_ns)
-            for part, frame in frames:
-                found = find(frame)
-                yield part, with_map(frame, key, partial(self._decode, *found)) if found else frame
-
-    def _finder(
-        self, bag: Bag, start_ns: int | None
-    ) -> Callable[[Frame], tuple[str, bytes] | None]:
-        """Return what finds type and bytes of a frame's labels; frames come in their order."""
-        if self.pictures is None:  # times are of another bag: wherever the labels lie in theirs
             stamped = StampedLabels(bag, self.topics)
-            # Without stamps all frames would look like one.
-            return lambda frame: stamped.read(_key(frame)) if frame.stamp_ns > 0 else None
-        near = NearbyLabels(bag, self.topics, self.pictures, start_ns)
-        self.told.append(near.notes)  # which grow, too
-        return lambda frame: near.read(_key(frame), frame.time_ns)
-
-    def _decode(self, kind: str, data: bytes) -> np.ndarray:
-        stored = decode_labels(kind, data)
-        return (
-            stored.astype(np.uint8, copy=False) if not self.reader else self.reader.encode(stored)
-        )
+            for part, frame in frames:
+                # Without stamps all frames would look like one.
+                has_stamp = frame.stamp_ns > 0
+                found = stamped.read(Key(frame.camera, frame.stamp_ns)) if has_stamp else None
+                load = partial(decode_class_ids, self.reader, *found) if found else None
+                yield part, with_map(frame, key, load) if load else frame
 
     def identity(self) -> dict[str, Any]:
         """Return what the labels depend on."""
@@ -106,6 +88,23 @@ class LabelTopics:
             'topics': dict(self.topics),
             'reader': self.reader and self.reader.identity(),
         }
+
+
+@dataclass(frozen=True)
+class LabelsBeside:
+    """Label images of the bag that the frames are of: BagFrames reads both in one pass.
+
+    Attributes:
+        topics: Camera -> topic.
+        reader: Makes the class ids wanted of stored ids.
+    """
+
+    topics: Mapping[str, str]
+    reader: MaskReader
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the labels depend on beside the bag."""
+        return {'topics': dict(self.topics), 'reader': self.reader.identity()}
 
 
 class LabelFolder:
@@ -135,9 +134,8 @@ class LabelFolder:
             if stamp_ns is not None:
                 self._by_stamp.setdefault((place, stamp_ns), file)
 
-    def attach(self, key: str, frames: Frames, start_ns: int | None) -> Frames:
+    def attach(self, key: str, frames: Frames) -> Frames:
         """Yield frames with their labels, see LabelSource."""
-        del start_ns  # files are found by name
         for part, frame in frames:
             file = self._find(frame)
             yield part, with_map(frame, key, partial(self._reader.read, file)) if file else frame
@@ -156,8 +154,19 @@ class LabelFolder:
         return {'files': files, 'reader': self._reader.identity()}
 
 
-def _key(frame: Frame) -> Key:
-    return Key(frame.camera, frame.stamp_ns)
+def decode_class_ids(reader: MaskReader | None, kind: str, data: bytes) -> np.ndarray:
+    """Return the class ids of a label image, ``(H, W)`` uint8.
+
+    Args:
+        reader: Makes them of stored ids; None: they are these already.
+        kind: Message type.
+        data: Serialized message.
+
+    Raises:
+        ValueError: It holds no label map.
+    """
+    stored = decode_labels(kind, data)
+    return reader.encode(stored) if reader else stored.astype(np.uint8, copy=False)
 
 
 def with_map(frame: Frame, key: str, load: Callable[[], np.ndarray]) -> Frame:

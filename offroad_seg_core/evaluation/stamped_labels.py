@@ -1,10 +1,8 @@
-"""Label images of a bag by camera and stamp: of another bag, or of that of the frames."""
+"""Label images of a bag by camera and stamp, found for frames of another bag."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 import struct
 from typing import NamedTuple
 
@@ -12,8 +10,7 @@ from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.reading import Bag
 
-# How far ahead of what was read last labels are read towards, instead of jumped to; also how far
-# apart, at most, a frame and its labels lie in the bag that holds both.
+# How far ahead of what was read last labels are read towards, instead of jumped to.
 _REACH_NS = 2_000_000_000
 _MOST_HELD = 32
 _BEGINNING = -(2**63)
@@ -80,75 +77,6 @@ class StampedLabels:
             if reached_ns > time_ns:
                 break
         return None
-
-
-@dataclass
-class _Near:
-    key: Key
-    time_ns: int
-    entry: Connection
-    data: bytes
-
-
-class NearbyLabels:
-    """Label images of an open bag, read along with the frames of the same bag.
-
-    Only what was recorded within reach of a frame is held. Where a stamp is unset, or where more
-    than one frame or label map within reach have it, nobody can tell which belong together: such
-    frames have no labels.
-
-    Args:
-        bag: Has the topics.
-        topics: Camera -> topic.
-        pictures: Topic -> camera, of the frames.
-        start_ns: Bag time of the first frame; None: the beginning.
-
-    Attributes:
-        notes: A sentence where labels were left out.
-    """
-
-    def __init__(
-        self,
-        bag: Bag,
-        topics: Mapping[str, str],
-        pictures: Mapping[str, str],
-        start_ns: int | None,
-    ) -> None:
-        self._path, self._labels = bag.path, _cameras(topics)
-        first_ns = None if start_ns is None else start_ns - _REACH_NS
-        self._messages = stamped_messages(bag, {**pictures, **self._labels}, first_ns)
-        self._near: deque[_Near] = deque()
-        self._reached_ns = _BEGINNING
-        self.notes: list[str] = []
-
-    def read(self, key: Key, time_ns: int) -> tuple[str, bytes] | None:
-        """Return type and bytes of the labels of a frame recorded then, None if there are none."""
-        self._move(time_ns)
-        same = [near for near in self._near if near.key == key]
-        maps = [near for near in same if near.entry.topic in self._labels]
-        if not maps:
-            return None
-        if key.stamp_ns <= 0 or len(maps) > 1 or len(same) > 2:
-            self.notes[:] = [
-                f'{self._path}: label maps were left out whose stamp is unset, or is that of '
-                f'others within {_REACH_NS // 1_000_000_000} s; expected one of its own for each '
-                'frame; fix: record with stamps of the camera'
-            ]
-            return None
-        data, maps[0].data = maps[0].data, b''  # asked for once; its stamp is still of use
-        return (maps[0].entry.msgtype, data) if data else None
-
-    def _move(self, time_ns: int) -> None:
-        """Hold what lies within reach of a time."""
-        while self._reached_ns <= time_ns + _REACH_NS:
-            message = next(self._messages, None)
-            if message is None:
-                break
-            key, self._reached_ns, entry, data = message
-            held = data if entry.topic in self._labels else b''
-            self._near.append(_Near(key, self._reached_ns, entry, held))
-        while self._near and self._near[0].time_ns < time_ns - _REACH_NS:
-            self._near.popleft()
 
 
 def _cameras(topics: Mapping[str, str]) -> dict[str, str]:

@@ -131,7 +131,7 @@ class Recorded:
 
     notes = ()
 
-    def attach(self, key, frames, start_ns):
+    def attach(self, key, frames):
         for part, frame in frames:
             seed = int(frame.name.partition('.')[2][0]) // 2
             yield part, with_map(frame, key, partial(self.load, key, seed))

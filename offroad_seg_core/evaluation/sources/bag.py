@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import copy
 from functools import partial
 from pathlib import Path
 import struct
@@ -10,9 +11,10 @@ from typing import Any
 
 from offroad_seg_core.bags.camera_topics import CameraTopic
 from offroad_seg_core.bags.definitions import header_frame_id, header_stamp_ns
-from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.pictures import choose_cameras, decode_picture
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
+from offroad_seg_core.evaluation.labels_beside import Beside, PicturesWithLabels
+from offroad_seg_core.evaluation.recorded_labels import LabelsBeside, decode_class_ids
 from offroad_seg_core.evaluation.sources.frame import (
     FRAMES_A_PART,
     Frame,
@@ -68,6 +70,7 @@ class BagFrames:
                 self.num_frames = max(1, round(kept * self.num_frames))  # about
             self.custom_data = bag.custom_data
             self._notes = list(bag.notes)
+            self._labels: Mapping[str, LabelsBeside] = {}
             self.types = {entry.topic: entry.msgtype for entry in bag.connections}
         self.num_parts = -(-self.num_frames // FRAMES_A_PART)
         # Damage may hide what is behind it; a file that was compressed is decompressed as a whole.
@@ -79,7 +82,17 @@ class BagFrames:
         """What could not be read, as far as reading has come."""
         return self._notes
 
-    def part_start_ns(self, part: int) -> int:
+    def with_labels(self, labels: Mapping[str, LabelsBeside]) -> BagFrames:
+        """Return these frames with the label maps that the bag has of them.
+
+        Args:
+            labels: Key of Frame.maps -> where the maps are.
+        """
+        other = copy.copy(self)
+        other._labels, other._notes = labels, list(self._notes)
+        return other
+
+    def _part_start_ns(self, part: int) -> int:
         """Return the bag time at which a part begins."""
         return self.start_ns + (self._end_ns - self.start_ns) * part // self.num_parts
 
@@ -87,10 +100,8 @@ class BagFrames:
         """Yield (part, frame), see ``Source``."""
         part = first_part
         with open_bag(self.path) as bag:
-            wanted = [entry for entry in bag.connections if entry.topic in self.cameras]
-            start_ns = self.part_start_ns(first_part)
-            for entry, time_ns, data in self._noting(bag, start_ns, wanted):
-                while part + 1 < self.num_parts and time_ns >= self.part_start_ns(part + 1):
+            for entry, time_ns, data, labels in self._noting(bag, self._part_start_ns(part)):
+                while part + 1 < self.num_parts and time_ns >= self._part_start_ns(part + 1):
                     part += 1
                 camera = self.cameras[entry.topic].name
                 stamp_ns, frame_id = _header(data)
@@ -104,20 +115,37 @@ class BagFrames:
                         load=partial(decode_picture, entry.msgtype, data),
                         frame_id=frame_id,
                         environment=camera,
+                        maps={
+                            key: partial(decode_class_ids, self._labels[key].reader, *found)
+                            for key, found in labels.items()
+                        },
                     ),
                 )
 
-    def _noting(self, bag: Bag, start_ns: int, wanted: list[Connection]) -> Iterator[Any]:
-        """Yield messages; what could not be read before one is in the notes when it comes."""
+    def _noting(self, bag: Bag, start_ns: int) -> Iterator[Beside]:
+        """Yield pictures; what could not be read before one is in the notes when it comes."""
+        if self._labels:
+            topics = {topic: camera.name for topic, camera in self.cameras.items()}
+            beside = {key: _cameras(maps.topics) for key, maps in self._labels.items()}
+            found = PicturesWithLabels(bag, topics, beside, start_ns, self._end_ns)
+            pictures, told = iter(found), [bag.notes, found.notes]
+        else:
+            pictures, told = self._pictures(bag, start_ns), [bag.notes]
         try:
-            for message in bag.messages(wanted, start_ns, self._end_ns):
-                self._note(bag)
-                yield message
+            for picture in pictures:
+                self._note(told)
+                yield picture
         finally:
-            self._note(bag)
+            self._note(told)
 
-    def _note(self, bag: Bag) -> None:
-        self._notes += [note for note in bag.notes if note not in self._notes]
+    def _pictures(self, bag: Bag, start_ns: int) -> Iterator[Beside]:
+        wanted = [entry for entry in bag.connections if entry.topic in self.cameras]
+        for message in bag.messages(wanted, start_ns, self._end_ns):
+            yield Beside(*message, {})
+
+    def _note(self, told: Sequence[Sequence[str]]) -> None:
+        for notes in told:
+            self._notes += [note for note in notes if note not in self._notes]
 
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
@@ -138,6 +166,11 @@ class BagFrames:
                 for topic, camera in self.cameras.items()
             },
         }
+
+
+def _cameras(topics: Mapping[str, str]) -> dict[str, str]:
+    """Return topic -> camera."""
+    return {topic: camera for camera, topic in topics.items()}
 
 
 def _header(data: bytes) -> tuple[int, str]:

@@ -7,7 +7,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from offroad_seg_core.evaluation.recorded_labels import LabelSource
+from offroad_seg_core.evaluation.recorded_labels import LabelsBeside, LabelSource
+from offroad_seg_core.evaluation.sources.bag import BagFrames
 from offroad_seg_core.evaluation.sources.frame import (
     LEFT_OUT,
     Frame,
@@ -25,27 +26,30 @@ class LabelledFrames:
         labels: Key of Frame.maps -> where the maps are.
     """
 
-    def __init__(self, source: Source, labels: Mapping[str, LabelSource]) -> None:
+    def __init__(self, source: Source, labels: Mapping[str, LabelSource | LabelsBeside]) -> None:
+        beside = {key: maps for key, maps in labels.items() if isinstance(maps, LabelsBeside)}
+        if beside:
+            assert isinstance(source, BagFrames)
+            source = source.with_labels(beside)
         self._source, self._labels = source, labels
+        self._elsewhere: dict[str, LabelSource] = {
+            key: maps for key, maps in labels.items() if not isinstance(maps, LabelsBeside)
+        }
         self.num_frames, self.num_parts = source.num_frames, source.num_parts
         self.can_seek = source.can_seek
 
     @property
     def notes(self) -> Sequence[str]:
         """See Source."""
-        told = [note for labels in self._labels.values() for note in labels.notes]
-        # Frames and labels of one bag say the same.
+        told = [note for labels in self._elsewhere.values() for note in labels.notes]
+        # Labels and confidences of one bag say the same.
         return list(dict.fromkeys([*self._source.notes, *told]))
-
-    def part_start_ns(self, part: int) -> int | None:
-        """Return the time of recording at which a part begins, see Source."""
-        return self._source.part_start_ns(part)
 
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame), see Source."""
         frames = self._source.frames(first_part, names)
-        for key, labels in self._labels.items():
-            frames = labels.attach(key, frames, self._source.part_start_ns(first_part))
+        for key, labels in self._elsewhere.items():
+            frames = labels.attach(key, frames)
         return frames
 
     def identity(self) -> dict[str, Any]:
@@ -81,9 +85,6 @@ class SeveralSources:
         """See Source."""
         told = [note for source in self.sources.values() for note in source.notes]
         return [*self.left_out, *told]
-
-    def part_start_ns(self, part: int) -> None:
-        """Return None: the sources have times of their own."""
 
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame), see Source; a source that fails before its first frame is left out.
@@ -149,10 +150,6 @@ class PartsOf:
     def notes(self) -> Sequence[str]:
         """See Source."""
         return self._source.notes
-
-    def part_start_ns(self, part: int) -> int | None:
-        """Return the time of recording at which a part begins, see Source."""
-        return self._source.part_start_ns(self._first + part)
 
     def frames(self, first_part: int, names: UniqueNames) -> Iterator[tuple[int, Frame]]:
         """Yield (part, frame), see Source."""

@@ -62,9 +62,6 @@ class DatasetFrames:
                 ),
             )
 
-    def part_start_ns(self, part: int) -> None:
-        """Return None: nothing else lies beside these frames in time."""
-
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         return {'kind': 'dataset', 'files': self._frames.identity()}

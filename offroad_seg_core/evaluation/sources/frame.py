@@ -94,9 +94,6 @@ class Source(Protocol):
             names: Knows the frames of the parts before.
         """
 
-    def part_start_ns(self, part: int) -> int | None:
-        """Return the time of recording at which a part begins, if parts have such times."""
-
     def identity(self) -> dict[str, Any]:
         """Return plain data that differ when the frames may differ."""
 

@@ -95,9 +95,6 @@ class PictureFrames:
             frame = Frame(CAMERA, file.stem, stamp_ns, stamp_ns, load, environment=CAMERA)
             yield index // FRAMES_A_PART, frame
 
-    def part_start_ns(self, part: int) -> None:
-        """Return None: nothing else lies beside these frames in time."""
-
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         return {'kind': 'pictures', 'files': file_identity(self._folder)}

@@ -74,9 +74,6 @@ class RemoteDrive:
                 yield 0, frame
             self.notes = list(source.notes)
 
-    def part_start_ns(self, part: int) -> None:
-        """Return None: nothing is known before it is fetched."""
-
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         return {

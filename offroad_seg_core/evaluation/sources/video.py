@@ -80,9 +80,6 @@ class VideoFrames:
                 note = f'{self._path}: damaged, a part was not read: {error}'
                 self.notes += [note] if note not in self.notes else []
 
-    def part_start_ns(self, part: int) -> None:
-        """Return None: nothing else lies beside these frames in time."""
-
     def identity(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         return {'kind': 'video', 'files': file_identity(self._path)}

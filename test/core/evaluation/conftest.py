@@ -173,7 +173,7 @@ def results(drives, labelled_drive, tmp_path_factory):
         class Labels:
             notes = ()
 
-            def attach(self, key, frames, start_ns, said=said):
+            def attach(self, key, frames, said=said):
                 for part, frame in frames:
                     if frame.stamp_ns != drives.START_NS + 2 * drives.STEP_NS:
                         frame.maps[key] = lambda: said

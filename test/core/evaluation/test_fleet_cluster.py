@@ -73,9 +73,6 @@ class Lost:
     def description(self):
         return self._drive.description()
 
-    def part_start_ns(self, part):
-        return None
-
     def frames(self, first_part, names):
         raise SourceError('it is no bag')
         yield
