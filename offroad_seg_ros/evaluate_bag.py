@@ -46,6 +46,7 @@ from offroad_seg_core.evaluation.predictors import (
     Predictor,
     RecordedPredictor,
     SegmenterPredictor,
+    wanted_streams,
 )
 from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
@@ -216,7 +217,9 @@ def _at_camera_size(params: NodeParams) -> NodeParams:
 def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
     costs = cost_overrides(params)
     if given.labels_from is None:
-        return SegmenterPredictor(open_segmenter(params, costs), camera_views(params))
+        streams = params.num_streams or wanted_streams(params.num_threads)
+        segmenter = open_segmenter(params, costs, streams, for_throughput=True)
+        return SegmenterPredictor(segmenter, camera_views(params))
     bundle = Bundle.load(params.bundle)
     description = {
         'model': f'labels of {given.labels_from}, of {bundle.identity}',

@@ -17,13 +17,19 @@ from offroad_seg_core.taxonomy import load_cost_overrides
 from offroad_seg_ros.params import NodeParams, ParameterError, parse_output_size
 
 
-def open_segmenter(params: NodeParams, costs: dict[str, int], num_streams: int = 1) -> Segmenter:
+def open_segmenter(
+    params: NodeParams,
+    costs: dict[str, int],
+    num_streams: int = 1,
+    for_throughput: bool = False,
+) -> Segmenter:
     """Load the bundle and its engine, warmed up at every size that it will be asked for.
 
     Args:
         params: all parameters.
         costs: this robot's own, see cost_overrides.
         num_streams: threads that want to run it at the same time, see create_engine.
+        for_throughput: see create_engine.
 
     Raises:
         ParameterError: no bundle is named.
@@ -48,6 +54,7 @@ def open_segmenter(params: NodeParams, costs: dict[str, int], num_streams: int =
         folder,
         params.fallback,
         num_streams=num_streams,
+        for_throughput=for_throughput,
     )
     with ExitStack() as owned:  # closed if a later step fails
         owned.callback(engine.close)

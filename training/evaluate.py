@@ -18,10 +18,14 @@ from offroad_seg_core.datasets import load_dataset
 from offroad_seg_core.evaluation import command
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.predictions import CheckpointPredictor, validation_indices
-from offroad_seg_core.evaluation.predictors import Predictor, SegmenterPredictor
+from offroad_seg_core.evaluation.predictors import (
+    Predictor,
+    SegmenterPredictor,
+    open_segmenter,
+)
 from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
-from offroad_seg_core.inference.segmenter import Segmenter, SegmenterOptions
+from offroad_seg_core.inference.segmenter import SegmenterOptions
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.meter import MeterConfig
 from offroad_seg_core.training.checkpoint import load_checkpoint
@@ -52,7 +56,7 @@ def open_predictor(options: argparse.Namespace) -> Predictor:
         return CheckpointPredictor(load_checkpoint(options.checkpoint), passes)
     engine, precision = command.recorded_engine(options.output, options.engine, options.precision)
     chosen = SegmenterOptions(tta=passes.tta, sliding_window=passes.sliding_window)
-    return SegmenterPredictor(Segmenter.open(options.bundle, engine, precision, options=chosen))
+    return SegmenterPredictor(open_segmenter(options.bundle, engine, precision, chosen))
 
 
 def open_reference(options: argparse.Namespace) -> Predictor | None:

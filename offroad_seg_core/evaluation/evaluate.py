@@ -7,7 +7,7 @@ in the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,23 +17,18 @@ from pathlib import Path
 import time
 from typing import Any
 
-import cv2
-import numpy as np
-
-from offroad_seg_core.bags.camera_images import CameraImage
-from offroad_seg_core.evaluation.counting import FrameCounter, Row, empty_row
 from offroad_seg_core.evaluation.drive_report.build import write_drive_report
-from offroad_seg_core.evaluation.outputs.sink import Labelled, Sink
+from offroad_seg_core.evaluation.outputs.sink import Sink
 from offroad_seg_core.evaluation.overlap import ahead, background
 from offroad_seg_core.evaluation.parts import PartResult, Unfinished
-from offroad_seg_core.evaluation.predictors import Prediction, Predictor
+from offroad_seg_core.evaluation.predictors import Predictor
 from offroad_seg_core.evaluation.result import write_result
-from offroad_seg_core.evaluation.sources.frame import TARGET, Frame, Source, UniqueNames
+from offroad_seg_core.evaluation.sources.frame import Source, UniqueNames
+from offroad_seg_core.evaluation.steps import Counted, Counter, Labeller, decode, placed
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
 from offroad_seg_core.mining.export import export_hard_frames
 
 _MAX_WORKERS = 8
-_NO_LABELS = 'no labels were recorded for it'
 
 
 @dataclass(frozen=True)
@@ -91,24 +86,6 @@ class Evaluation:
     def new_tally(self) -> Tally:
         """Return empty counts."""
         return Tally(self.predictor.taxonomy.num_classes, self.meter)
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    part: int
-    frame: Frame
-    image: CameraImage | None
-    maps: Mapping[str, np.ndarray]
-    problem: str = ''
-
-
-@dataclass(frozen=True)
-class _Counted:
-    part: int
-    row: Row
-    tally: Tally | None = None
-    labelled: Labelled | None = None
-    prepared: tuple[Any, ...] = ()
 
 
 def evaluate(
@@ -178,11 +155,14 @@ def _run(
     num_frames = 0
     current = _Part(evaluation, unfinished, first)
     num_workers = max(2, min(len(os.sched_getaffinity(0)), _MAX_WORKERS))
-    with ThreadPoolExecutor(num_workers) as pool:
+    predictor, sinks = evaluation.predictor, evaluation.sinks
+    label = Labeller(predictor, evaluation.reference)
+    count = Counter(predictor, evaluation.meter, sinks, evaluation.latencies_ms)
+    with ThreadPoolExecutor(num_workers) as pool, ThreadPoolExecutor(label.num_streams) as streams:
         frames = background(evaluation.source.frames(first, names))
-        decoded = ahead(pool, _decode, frames)
-        predicted = background(_predict(evaluation, decoded))
-        counted = ahead(pool, _Counter(evaluation), predicted)
+        decoded = ahead(pool, decode, frames)
+        labelled = background(placed(ahead(streams, label, decoded, label.num_streams)))
+        counted = ahead(pool, count, labelled)
         with closing(counted):  # type: ignore[type-var]
             for item in counted:
                 while current.number < item.part:
@@ -207,7 +187,7 @@ class _Part:
         for sink in evaluation.sinks:
             sink.begin(unfinished.folder, folder)
 
-    def add(self, item: _Counted) -> None:
+    def add(self, item: Counted) -> None:
         """Add a frame."""
         self._result.add(item.row, item.tally, self._evaluation.new_tally)
         if item.labelled is not None:
@@ -225,75 +205,3 @@ class _Part:
         """Complete the part and return the next one."""
         self.commit()
         return _Part(self._evaluation, self._unfinished, self.number + 1)
-
-
-def _decode(item: tuple[int, Frame]) -> _Decoded:
-    """Decode a frame and its maps; a map that is no good is left out, with a word about it."""
-    part, frame = item
-    try:
-        image = frame.load()
-    except (ValueError, cv2.error) as error:
-        return _Decoded(part, frame, None, {}, str(error))
-    maps, problems = {}, []
-    for key, load in frame.maps.items():
-        try:
-            maps[key] = load()
-            if maps[key].shape != image.size:
-                got, expected = maps[key].shape, image.size
-                fix = 'give labels of the size of the camera image'
-                raise ValueError(f'got size {got}, expected {expected} of the image; fix: {fix}')
-        except (ValueError, cv2.error) as error:
-            maps.pop(key, None)
-            problems.append(f'{key}: {error}')
-    return _Decoded(part, frame, image, maps, '; '.join(problems))
-
-
-def _predict(
-    evaluation: Evaluation, decoded: Iterator[_Decoded]
-) -> Iterator[tuple[_Decoded, Prediction | None, int]]:
-    """Yield frames with their labels and their place among the frames of their camera."""
-    places: dict[tuple[int, str], int] = {}
-    with closing(decoded):  # type: ignore[type-var]
-        for item in decoded:
-            prediction, problem, maps = None, item.problem, dict(item.maps)
-            if item.image is not None:
-                try:
-                    prediction = evaluation.predictor.predict(item.frame, item.image, maps)
-                    if evaluation.reference is not None:
-                        known = evaluation.reference.predict(item.frame, item.image, maps)
-                        maps |= {TARGET: known.label_map} if known else {}
-                    problem = problem if prediction else problem or _NO_LABELS
-                except ValueError as error:
-                    problem = str(error)
-            key = item.part, item.frame.camera
-            places[key] = places.get(key, -1) + 1
-            done = _Decoded(item.part, item.frame, item.image, maps, problem)
-            yield done, prediction, places[key]
-
-
-class _Counter:
-    """Counts and draws frames; callable from several threads."""
-
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._evaluation = evaluation
-        predictor = evaluation.predictor
-        self._count = FrameCounter(predictor.taxonomy, predictor.cost_table, evaluation.meter)
-
-    def __call__(self, item: tuple[_Decoded, Prediction | None, int]) -> _Counted:
-        decoded, prediction, place = item
-        frame, image = decoded.frame, decoded.image
-        if image is None or prediction is None:
-            return _Counted(decoded.part, empty_row(frame, decoded.problem))
-        target, problem = decoded.maps.get(TARGET), decoded.problem
-        try:
-            row, tally = self._count(frame, image, prediction, target)
-        except ValueError as error:  # truth of other classes or of another size
-            target, problem = None, f'{TARGET}: {error}'
-            row, tally = self._count(frame, image, prediction, None)
-        row['problem'] = problem
-        latency_ms = self._evaluation.latencies_ms.get((frame.camera, frame.stamp_ns))
-        if latency_ms is not None:
-            row['latency_ms'] = round(latency_ms, 3)
-        labelled = Labelled(frame, image, prediction, target, row, place)
-        prepared = tuple(sink.prepare(labelled) for sink in self._evaluation.sinks)
-        return _Counted(decoded.part, row, tally, labelled, prepared)

@@ -99,8 +99,11 @@ class CheckpointPredictor:
     Attributes:
         taxonomy: See Predictor, as the next one.
         cost_table: The taxonomy's own costs.
+        num_streams: One: PyTorch uses all cores for a frame.
         spec: What the network sees.
     """
+
+    num_streams = 1
 
     def __init__(self, checkpoint: Checkpoint, passes: Passes = ONE_PASS) -> None:
         self._checkpoint, self._passes = checkpoint, passes

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import hashlib
 import os
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,8 @@ from offroad_seg_core.inference.preprocess import CameraView
 from offroad_seg_core.inference.result import SegmenterOptions, Timings
 from offroad_seg_core.inference.segmenter import UPRIGHT, Head, Segmenter
 from offroad_seg_core.taxonomy import Taxonomy
+
+_MOST_STREAMS = 4  # each has a network's activations
 
 
 class Prediction(NamedTuple):
@@ -37,15 +40,17 @@ class Prediction(NamedTuple):
 
 
 class Predictor(Protocol):
-    """Labels frames, from one thread.
+    """Labels frames.
 
     Attributes:
         taxonomy: What the ids mean.
         cost_table: ``(256,)`` uint8, class id -> cost.
+        num_streams: Threads that may label at the same time.
     """
 
     taxonomy: Taxonomy
     cost_table: np.ndarray
+    num_streams: int
 
     def predict(
         self, frame: Frame, image: CameraImage, maps: Mapping[str, np.ndarray]
@@ -71,6 +76,30 @@ class Predictor(Protocol):
         """Free the engine."""
 
 
+def wanted_streams(num_threads: int = 0) -> int:
+    """Return how many frames an evaluation wants to label at the same time.
+
+    It is in no hurry for any one of them: that all cores are busy counts.
+
+    Args:
+        num_threads: What it may use; 0: all cores.
+    """
+    return min(num_threads or len(os.sched_getaffinity(0)), _MOST_STREAMS)
+
+
+def open_segmenter(
+    bundle: str | Path,
+    engine: str = 'auto',
+    precision: str = 'auto',
+    options: SegmenterOptions | None = None,
+) -> Segmenter:
+    """Open a bundle for evaluation: frames per second count. Errors: see create_engine."""
+    opened = Bundle.load(bundle)
+    streams = wanted_streams()
+    made = create_engine(opened, engine, precision, num_streams=streams, for_throughput=True)
+    return Segmenter(opened, made, options)
+
+
 class SegmenterPredictor:
     """Labels frames as the node does.
 
@@ -83,6 +112,11 @@ class SegmenterPredictor:
         self, segmenter: Segmenter, views: Mapping[str, CameraView] | None = None
     ) -> None:
         self._segmenter, self._views = segmenter, views or {}
+        self.num_streams = segmenter.engine.info.num_streams
+        self._idle: SimpleQueue[Segmenter] = SimpleQueue()
+        self._idle.put(segmenter)
+        for _ in range(self.num_streams - 1):
+            self._idle.put(segmenter.twin())
         self.taxonomy = segmenter.bundle.taxonomy
         self.cost_table = self.taxonomy.cost_table(segmenter.options.cost_overrides)
 
@@ -93,9 +127,11 @@ class SegmenterPredictor:
         del maps
         # Of several drives, the camera has the drive's name before its own.
         view = self._views.get(frame.camera.rpartition('/')[2], UPRIGHT)
-        result = self._segmenter.segment(
-            image.pixels, image.color_order, view, want_confidence=True
-        )
+        segmenter = self._idle.get()
+        try:
+            result = segmenter.segment(image.pixels, image.color_order, view, want_confidence=True)
+        finally:
+            self._idle.put(segmenter)
         return Prediction(result.label_map, result.confidence_u8, result.timings)
 
     def identity(self) -> dict[str, Any]:
@@ -104,9 +140,11 @@ class SegmenterPredictor:
             name: [view.rotation_deg, None if view.ego_mask is None else _digest(view.ego_mask)]
             for name, view in self._views.items()
         }
+        engine = asdict(self._segmenter.engine.info)
+        del engine['num_streams']  # the labels are the same
         return {
             'files': self._segmenter.bundle.manifest.files,
-            'engine': asdict(self._segmenter.engine.info),
+            'engine': engine,
             'options': asdict(self._segmenter.options),
             'views': views,
         }
@@ -157,8 +195,10 @@ class RecordedPredictor:
     Args:
         taxonomy: What their ids mean.
         cost_table: See Predictor.
-        name: Whose labels they are, for people.
+        description: Whose labels they are, plain data.
     """
+
+    num_streams = 1
 
     def __init__(
         self, taxonomy: Taxonomy, cost_table: np.ndarray, description: Mapping[str, Any]

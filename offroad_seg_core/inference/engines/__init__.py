@@ -88,6 +88,7 @@ def create_engine(
     cache_folder: Path | None = None,
     fallback: bool = False,
     num_streams: int = 1,
+    for_throughput: bool = False,
 ) -> Engine:
     """Load a bundle into an engine and warm it up.
 
@@ -101,7 +102,9 @@ def create_engine(
         cache_folder: where built engines and measured choices are kept; None: the user's cache.
         fallback: when the named engine cannot run, say so and choose as `auto` does.
         num_streams: threads that want to run it at the same time. The engine's `info.num_streams`
-            says how many may: all where that gives more frames per second, or one.
+            says how many may: all where that gives clearly more frames per second, or one.
+        for_throughput: take streams where they give any more frames per second, though each frame
+            takes longer.
 
     Raises:
         EngineUnavailableError: not on this machine.
@@ -111,7 +114,7 @@ def create_engine(
     """
     if name != 'auto' and name not in ENGINES:
         raise EngineError(f'got engine {name!r}, expected auto or one of {sorted(ENGINES)}')
-    settings = EngineSettings(precision, num_threads, cache_folder, num_streams)
+    settings = EngineSettings(precision, num_threads, cache_folder, num_streams, for_throughput)
     engine = None
     try:
         engine = _open(bundle, name, settings)

@@ -47,6 +47,8 @@ class EngineSettings:
     """Where built engines and measured choices are kept; None: the user's cache folder."""
     num_streams: int = 1
     """Threads that want to run it at the same time, each with its share of the cores."""
+    for_throughput: bool = False
+    """Whether frames per second count alone, and not how long a single one takes."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
     OpenVINO and ONNX Runtime, also in int8 where the bundle brings a file of checked accuracy, and
     the best of them with other numbers of threads. PyTorch takes part only where it has a GPU, or
     where nothing else runs. Where several threads want to run it (`settings.num_streams`) one on
-    the CPU gets a stream for each if that gives clearly more frames per second in total. The
+    the CPU gets a stream for each if that gives enough more frames per second in total. The
     choice is kept until the bundle, the processor or a library changes; not if an engine failed
     for a reason that may pass. A kept choice that does not work today stays for tomorrow.
 
@@ -74,7 +74,8 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
         EngineStoppedError: see builds_stopped.
         BundleError: the bundle lacks what an engine needs.
     """
-    facts = [sorted(engines), settings.precision, settings.num_threads, settings.num_streams]
+    streams = settings.num_streams, settings.for_throughput
+    facts = [sorted(engines), settings.precision, settings.num_threads, *streams]
     choice = Choice.of('engine', bundle, settings.cache_folder, facts)
     known = _fastest_of(choice.read())
     if known is not None and known.engine in engines:
@@ -225,7 +226,7 @@ class _Trials:
             with as_engine_errors(), ExitStack() as owned:
                 engine = make(self._bundle, settings)
                 owned.callback(engine.close)
-                per_s = self._frames_per_second(engine)
+                per_s = self._frames_per_second(engine, settings.for_throughput)
                 if per_s == 0:
                     return
                 owned.pop_all()
@@ -237,10 +238,11 @@ class _Trials:
         choice = replace(best.choice, num_threads=settings.num_threads, num_streams=num_streams)
         self._best = _Trial(engine, choice, 1e3 / per_s)
 
-    def _frames_per_second(self, engine: Engine) -> float:
-        """Return what an engine in streams does; 0 unless that is clearly more than the best."""
+    def _frames_per_second(self, engine: Engine, for_throughput: bool) -> float:
+        """Return what an engine in streams does; 0 unless that is enough more than the best."""
         best, size = self.best, self._bundle.manifest.input.size
         runs = min(_ROUND_RUNS, max(1, int(_ROUND_S * 1e3 / max(best.duration_ms, 1.0))))
+        must_gain = 1.0 if for_throughput else _CLEARLY_MORE
         per_s = alone_per_s = 0.0
         for _ in range(_ROUNDS if engine.info.num_streams > 1 else 0):  # not every engine can
             alone_per_s = max(alone_per_s, frames_per_second(best.engine, size, runs))
@@ -248,7 +250,7 @@ class _Trials:
             if time.monotonic() >= self.deadline:
                 break
         self._figures.append(f'{engine.info} {per_s:.1f} frames/s, alone {alone_per_s:.1f}')
-        return per_s if per_s > _CLEARLY_MORE * alone_per_s else 0.0
+        return per_s if per_s > must_gain * alone_per_s else 0.0
 
     def _refuse(self, what: str, error: EngineError) -> None:
         if isinstance(error, EngineStoppedError):

@@ -96,3 +96,19 @@ def test_a_named_engine_gets_streams_where_they_give_more(bundle, monkeypatch, t
         engine = create_engine(bundle, 'onnxruntime', **wanted | {'cache_folder': folder})
         assert (engine.info.name, engine.info.num_streams) == ('onnxruntime', expected)
         assert replace(engine.info, num_streams=1).precision == 'fp32'
+
+
+@pytest.mark.parametrize(('per_s', 'expected'), [(105.0, 2), (95.0, 1)])
+def test_where_no_frame_is_in_a_hurry_any_gain_counts(
+    bundle, monkeypatch, tmp_path, per_s, expected
+):
+    def measured(engine, size, runs):
+        return per_s if engine.info.num_streams > 1 else 100.0
+
+    place = 'offroad_seg_core.inference.engines.selection.frames_per_second'
+    monkeypatch.setattr(place, measured)
+    wanted = {'num_threads': 2, 'num_streams': 2, 'cache_folder': tmp_path}
+    for for_throughput in (False, True):
+        engine = create_engine(bundle, 'onnxruntime', **wanted, for_throughput=for_throughput)
+        assert engine.info.num_streams == (expected if for_throughput else 1)
+        engine.close()
