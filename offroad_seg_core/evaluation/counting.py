@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -12,7 +13,7 @@ from offroad_seg_core.evaluation.predictors import Prediction
 from offroad_seg_core.evaluation.sources.frame import Frame
 from offroad_seg_core.metrics.arithmetic import share
 from offroad_seg_core.metrics.class_scores import micro_iou
-from offroad_seg_core.metrics.counting import count_pairs, count_values, require_label_maps
+from offroad_seg_core.metrics.counting import count_values
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
 from offroad_seg_core.metrics.segmentation import false_safe_rate
 from offroad_seg_core.taxonomy import IGNORE_INDEX, UNKNOWN_COST, Taxonomy
@@ -64,9 +65,10 @@ class FrameCounter:
         row = empty_row(frame)
         row['height'], row['width'] = image.size
         if target is None:
-            counts, tally = count_values(prediction.label_map), None
+            tally, counts = None, count_values(prediction.label_map)
         else:
-            counts, tally = self._tally(prediction, target)
+            tally = Tally(self._taxonomy.num_classes, self._config)
+            counts = tally.update(prediction.label_map, target, prediction.confidence)
         row |= self._shares(prediction, counts)
         timings = prediction.timings
         if timings is not None:
@@ -90,26 +92,14 @@ class FrameCounter:
         }
         if prediction.confidence is not None and labelled:
             row['mean_confidence'] = number_or_none(_mean_confidence(prediction, labelled))
-        shares = counts[: self._taxonomy.num_classes] / total
+        shares = (counts[: self._taxonomy.num_classes] / total).tolist()
         named = zip(self._taxonomy.names, shares, strict=True)
         return row | {f'{SHARE}{name}': number_or_none(value) for name, value in named}
-
-    def _tally(self, prediction: Prediction, target: np.ndarray) -> tuple[np.ndarray, Tally]:
-        """Return how often each id was predicted, (256,), and the counts."""
-        tally = Tally(self._taxonomy.num_classes, self._config)
-        require_label_maps(prediction.label_map, target)
-        joint = count_pairs(target, prediction.label_map)
-        tally.matrix.add_pairs(joint)
-        if prediction.confidence is not None:
-            tally.calibration.update(prediction.confidence, prediction.label_map, target)
-        if tally.boundary is not None:
-            tally.boundary.update(prediction.label_map, target)
-        return joint.sum(axis=0), tally
 
     def _scores(self, tally: Tally) -> Row:
         matrix = tally.matrix
         rate = false_safe_rate(matrix, self._costs, self._config.costly_from)
-        named = zip(self._taxonomy.names, matrix.iou(), strict=True)
+        named = zip(self._taxonomy.names, matrix.iou().tolist(), strict=True)
         return {
             'miou_present': number_or_none(matrix.miou_present),
             'miou': number_or_none(matrix.miou),
@@ -124,14 +114,16 @@ def _mean_confidence(prediction: Prediction, num_labelled: int) -> float:
     """Return the mean over labelled pixels: unlabeled ones have confidence 0 and claim nothing."""
     label_map, confidence = prediction.label_map, prediction.confidence
     assert confidence is not None
-    if num_labelled < label_map.size:
-        confidence = confidence[label_map != IGNORE_INDEX]
+    is_part = num_labelled < label_map.size
     if confidence.dtype != np.uint8:
-        return float(confidence.mean(dtype=np.float64))
-    # OpenCV adds bytes eight times as fast; the sum is exact.
+        chosen = confidence[label_map != IGNORE_INDEX] if is_part else confidence
+        return float(chosen.mean(dtype=np.float64))
+    # OpenCV masks and adds bytes eight times as fast; the sum is exact.
+    if is_part:
+        confidence = confidence & cv2.inRange(label_map, 0, IGNORE_INDEX - 1)
     return cv2.sumElems(confidence)[0] / (255 * num_labelled)
 
 
 def number_or_none(value: float) -> float | None:
     """Return a number as the table holds it; None for one that is undefined."""
-    return None if np.isnan(value) else round(float(value), _DIGITS)
+    return None if math.isnan(value) else round(float(value), _DIGITS)

@@ -88,6 +88,17 @@ class CalibrationCounts:
             codes = _doubled(label_map, first, len(self.counts)) | right | void
             part += count_speckled_pairs(codes, levels, 2 * len(part)).reshape(part.shape)
 
+    def add_pairs(self, joint: np.ndarray) -> None:
+        """Add what count_pairs_with_levels counted of targets, label maps and confidences.
+
+        Args:
+            joint: Pixels of each (true class, predicted class, level), void and unlabeled left
+                out, (num_classes, num_classes, 256) int64.
+        """
+        right = np.diagonal(joint).T
+        self.counts[:, 0] += joint.sum(axis=0) - right
+        self.counts[:, 1] += right
+
     def merge(self, other: CalibrationCounts) -> CalibrationCounts:
         """Return the counts of both sets together."""
         if len(other.counts) != len(self.counts):

@@ -9,6 +9,8 @@ from offroad_seg_core.taxonomy import IGNORE_INDEX
 
 # OpenCV counts in 32-bit floats, exact up to 2^24; parts this small also stay in the cache.
 _PART_PX = 1 << 19
+# With more classes, bins that stay empty take the time that one pass saves.
+MOST_CLASSES_WITH_LEVELS = 24
 
 
 def require_label_maps(label_map: np.ndarray, target: np.ndarray) -> None:
@@ -108,6 +110,32 @@ def count_speckled_pairs(first: np.ndarray, second: np.ndarray, num_first: int) 
         part = slice(left, left + _PART_PX)
         joint += _histogram(rows[part], columns[part], num_first)
     return joint.astype(np.int64).reshape(num_first, 256)
+
+
+def count_pairs_with_levels(
+    target: np.ndarray, label_map: np.ndarray, levels: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Return how often each (true id, predicted id, level) occurs, (N, N, 256) int64.
+
+    N is num_classes + 1: of both ids, index 0 is IGNORE_INDEX and index c + 1 is class c. A pixel
+    with an unknown id is not counted, so the counts then add up to less than there are pixels.
+
+    Args:
+        target: True ids, uint8, any shape.
+        label_map: Predicted ids, uint8, the same shape.
+        levels: Of confidence, uint8, the same shape.
+        num_classes: 1 to MOST_CLASSES_WITH_LEVELS.
+    """
+    flat = [np.ascontiguousarray(array).reshape(1, -1) for array in (target, label_map, levels)]
+    shape = (num_classes + 1, num_classes + 1, 256)
+    ranges = [edge for size in shape for edge in (0, size)]
+    joint = np.zeros(shape, np.int64)
+    for left in range(0, target.size, _PART_PX):
+        true, predicted, level = (array[:, left : left + _PART_PX] for array in flat)
+        # Of bytes, 255 + 1 is 0: void comes beside the classes, and unknown ids fall out.
+        arrays = [true + 1, predicted + 1, level]
+        joint += cv2.calcHist(arrays, [0, 1, 2], None, shape, ranges).astype(np.int32)
+    return joint
 
 
 def _histogram(rows: np.ndarray, columns: np.ndarray, num_rows: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The row and the counts of one frame, by hand."""
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -14,12 +16,12 @@ LABELS = np.array([[8, 8, 9, 255], [8, 9, 9, 255]], np.uint8)
 TARGET = np.array([[8, 9, 9, 9], [8, 255, 9, 255]], np.uint8)
 
 
-def count(confidence, target):
+def count(confidence, target, labels=LABELS):
     taxonomy = load_taxonomy('falcon10')
     counter = FrameCounter(taxonomy, taxonomy.cost_table(), MeterConfig(boundary=None))
-    image = CameraImage(np.zeros((2, 4, 3), np.uint8), 'bgr')
+    image = CameraImage(np.zeros((*labels.shape, 3), np.uint8), 'bgr')
     frame = Frame('left', 'a', 1, 2, lambda: image)
-    return counter(frame, image, Prediction(LABELS, confidence), target)
+    return counter(frame, image, Prediction(labels, confidence), target)
 
 
 @pytest.mark.parametrize('target', [TARGET, None], ids=['truth', 'no truth'])
@@ -47,6 +49,25 @@ def test_counts_are_those_of_pixels_with_truth():
     # Five pixels with label and truth: four right, one wrong, all sure.
     assert tally.calibration.counts[:, :, 255].sum(axis=0).tolist() == [1, 4]
     assert tally.calibration.counts.sum() == 5
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 0.3, 0.9]))
+def test_rows_of_bytes_and_of_floats_agree(seed, unlabeled):
+    rng = np.random.default_rng(seed)
+    labels, target = rng.integers(0, 10, (2, 12, 12), np.uint8)
+    labels[rng.random(labels.shape) < unlabeled] = 255
+    labels[0, 0] = 0
+    levels = rng.integers(0, 256, labels.shape, np.uint8)
+    row, tally = count(levels, target, labels)
+    expected = levels[labels != 255].mean() / 255
+    assert row.pop('mean_confidence') == pytest.approx(expected, abs=1e-6)
+    # Floats are counted in several passes, bytes in one.
+    float_row, float_tally = count(levels / 255, target, labels)
+    assert float_row.pop('mean_confidence') == pytest.approx(expected, abs=1e-6)
+    assert row == float_row
+    np.testing.assert_array_equal(tally.matrix.counts, float_tally.matrix.counts)
+    np.testing.assert_array_equal(tally.calibration.counts, float_tally.calibration.counts)
 
 
 def test_nothing_labelled_has_no_confidence():

@@ -6,6 +6,7 @@ import pytest
 from offroad_seg_core.metrics.arithmetic import plain
 from offroad_seg_core.metrics.counting import (
     count_pairs,
+    count_pairs_with_levels,
     count_speckled_pairs,
     count_values,
     refuse_unknown_labels,
@@ -27,6 +28,32 @@ def test_counts_equal_numpys(seed, height, width):
     for rows in (1, 20, 256):
         counts = count_speckled_pairs(values, others, rows)
         np.testing.assert_array_equal(counts, expected[:rows])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 24), st.integers(0, 20), st.integers(1, 400))
+def test_pairs_with_levels_equal_numpys(seed, num_classes, size, part_px):
+    rng = np.random.default_rng(seed)
+    known = np.array([255, *range(num_classes)], np.uint8)
+    true, predicted = rng.integers(0, num_classes + 1, (2, size, 20))
+    levels = rng.integers(0, 256, true.shape, np.uint8)
+    expected = np.zeros((num_classes + 1, num_classes + 1, 256), np.int64)
+    np.add.at(expected, (true, predicted, levels), 1)
+    maps = [known[true], known[predicted], levels]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('offroad_seg_core.metrics.counting._PART_PX', part_px)
+        for turned in (maps, [array.T for array in maps], [array[:, ::-1] for array in maps]):
+            counts = count_pairs_with_levels(*turned, num_classes)
+            np.testing.assert_array_equal(counts, expected)
+
+
+def test_pairs_with_levels_leave_unknown_ids_out():
+    values = np.arange(256, dtype=np.uint8)
+    for num_classes in (1, 10, 24):
+        for maps in ((values, values * 0), (values * 0, values)):
+            counts = count_pairs_with_levels(*maps, values, num_classes)
+            assert counts.sum() == num_classes + 1
+            assert counts[..., 255].sum() == 1
 
 
 def test_counts_beyond_what_a_float_holds_are_exact():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.metrics.images import ImageScores
-from offroad_seg_core.metrics.meter import MeterConfig, SegmentationMeter
+from offroad_seg_core.metrics.meter import MeterConfig, SegmentationMeter, Tally
 from offroad_seg_core.taxonomy import load_taxonomy
 
 FALCON10 = load_taxonomy('falcon10')
@@ -83,7 +83,62 @@ def test_a_refused_frame_counts_nowhere(meter):
         meter.update(target, target, np.full((1, 2), np.nan), 'east')
     with pytest.raises(ValueError, match=r'label_map: got ids 10'):
         meter.update(ids([0, 10]), target, None, 'north')
+    levels = np.zeros((1, 2), np.uint8)
+    with pytest.raises(ValueError, match=r'target: got ids 254 \(1 px\); expected 0 to 9 or 255'):
+        meter.update(target, ids([0, 254]), levels, 'east')
+    with pytest.raises(ValueError, match=r'confidence: got \(2,\) uint8'):
+        meter.update(target, target, levels[0], 'east')
     assert meter.to_dict() == before
+
+
+def tally_of(num_classes, label_map, target, confidence, at_once, part_px=1 << 19):
+    """Return the counts and how often each id was predicted, of one pass or of several."""
+    tally = Tally(num_classes, MeterConfig(boundary=None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('offroad_seg_core.metrics.counting._PART_PX', part_px)
+        if not at_once:
+            patch.setattr('offroad_seg_core.metrics.meter.MOST_CLASSES_WITH_LEVELS', 0)
+        predicted = tally.update(label_map, target, confidence)
+    return tally.matrix.counts, tally.calibration.counts, predicted
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 16),
+    st.integers(0, 24),
+    st.sampled_from([50, 1 << 19]),
+)
+def test_one_pass_counts_as_several(seed, num_classes, height, part_px):
+    rng = np.random.default_rng(seed)
+    labels, target = rng.integers(0, num_classes, (2, height, 24), np.uint8)
+    labels[:, :9] = target[:, :9]
+    for array in (labels, target):
+        array[rng.random(array.shape) < rng.choice([0, 0.3, 1])] = 255
+    levels = rng.integers(0, 256, target.shape, np.uint8)
+    maps = labels, target, levels
+    for turned in (maps, [array.T for array in maps], [array[::2, ::-2] for array in maps]):
+        at_once = tally_of(num_classes, *turned, True, part_px)
+        for counts, expected in zip(at_once, tally_of(num_classes, *turned, False), strict=True):
+            np.testing.assert_array_equal(counts, expected)
+            assert counts.dtype == expected.dtype
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 16), st.sampled_from(['label_map', 'target', '']))
+def test_one_pass_refuses_as_several(seed, num_classes, known):
+    rng = np.random.default_rng(seed)
+    labels, target = rng.integers(0, num_classes, (2, 5, 5), np.uint8)
+    for name, array in (('label_map', labels), ('target', target)):
+        if name != known:
+            array[rng.integers(5), rng.integers(5)] = rng.integers(num_classes, 255)
+    levels = rng.integers(0, 256, target.shape, np.uint8)
+    texts = []
+    for at_once in (True, False):
+        with pytest.raises(ValueError, match=r'got ids .* expected 0 to') as caught:
+            tally_of(num_classes, labels, target, levels, at_once)
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
 
 
 def test_costs_of_another_robot():
