@@ -4,8 +4,8 @@
 
 The CPU time of a frame's steps (read, decode, engine, write, metrics) is measured alone, step by
 step, before and after the same frames are evaluated as `evaluate_bag` does it; cores divided by
-the sum of all but metrics is what is possible, so that metrics count as loss. Raw and JPEG pictures,
-and raw ones in a bag of zstd chunks.
+the sum of all but metrics is what is possible, so that metrics count as loss. Raw and JPEG
+pictures, and raw ones in a bag of zstd chunks.
 """
 
 from __future__ import annotations
