@@ -185,7 +185,14 @@ def _open_again(
     bundle = Bundle.load(path)
     # A scheduler tells a process by this variable how many cores it has.
     num_threads = int(os.environ.get('OMP_NUM_THREADS', '0'))
-    opened = create_engine(bundle, engine, precision, num_threads)
+    opened = create_engine(
+        bundle,
+        engine,
+        precision,
+        num_threads,
+        num_streams=wanted_streams(num_threads),
+        for_throughput=True,
+    )
     return SegmenterPredictor(Segmenter(bundle, opened, options, head), views)
 
 

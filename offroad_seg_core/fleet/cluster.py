@@ -119,8 +119,7 @@ class Crew:
             for _ in range(min(self._room, len(waiting))):
                 self._ask_for_one(content)
             while waiting or self._busy:
-                while waiting and self._idle:
-                    self._give(self._idle.pop(), waiting.popleft())
+                self._give_all(waiting)
                 may_ask = self._num_lost < _MAX_LOST or not self._busy
                 if waiting and not self._opening and may_ask:
                     self._ask_for_one(content)
@@ -132,7 +131,9 @@ class Crew:
                     if reference in self._opening:
                         self._open(reference)
                     else:
-                        yield self._outcome(reference)
+                        outcome = self._outcome(reference)
+                        self._give_all(waiting)  # no worker waits until this one is kept
+                        yield outcome
         finally:
             everyone = [worker for worker, _ in self._busy.values()]
             for worker in [*self._opening.values(), *everyone, *self._idle]:
@@ -141,6 +142,10 @@ class Crew:
     def _ask_for_one(self, content: Any) -> None:
         worker: Any = self._class.remote(content, self._cores)
         self._opening[worker.open.remote()] = worker
+
+    def _give_all(self, waiting: deque[Task]) -> None:
+        while waiting and self._idle:
+            self._give(self._idle.pop(), waiting.popleft())
 
     def _give(self, worker: Any, task: Task) -> None:
         source, chunk = task

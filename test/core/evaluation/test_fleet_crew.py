@@ -103,6 +103,21 @@ def perform(monkeypatch, tmp_path):
     return run
 
 
+def test_a_worker_has_its_next_chunk_before_the_last_one_is_kept(monkeypatch, tmp_path):
+    ray, given = PlayedRay([WORKS], num_cores=2), []
+    monkeypatch.setattr(cluster, 'ray', ray)
+    ray.wait = lambda known, **_: (known[-1:], known[:-1])  # a second worker is never ready
+    give = cluster.Crew._give
+    monkeypatch.setattr(
+        cluster.Crew, '_give', lambda *told: given.append(told[2][1].key) or give(*told)
+    )
+    waiting = deque((None, Chunk('a', at, at + 1, str(at))) for at in range(3))
+    crew = cluster.Crew(Evaluation(SeveralSources({}), Model(), tmp_path))
+    known = [len(given) for _ in crew.perform(waiting)]
+    assert known == [2, 3, 3]
+    assert given == ['0', '1', '2']
+
+
 @pytest.mark.parametrize('error', [OSError('the share hiccups'), EngineError('no openvino')])
 @pytest.mark.parametrize('others_first', [True, False])
 def test_a_node_whose_workers_cannot_begin_costs_nothing(perform, caplog, error, others_first):
