@@ -33,7 +33,7 @@ from offroad_seg_core.evaluation.inputs import TruthOptions, find_truth, open_fr
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
 from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
 from offroad_seg_core.evaluation.outputs.sink import Labelled
-from offroad_seg_core.evaluation.predictors import SegmenterPredictor, open_segmenter
+from offroad_seg_core.evaluation.predictors import SegmenterPredictor, open_for_throughput
 from offroad_seg_core.evaluation.sources.combining import LabelledFrames
 from offroad_seg_core.evaluation.sources.frame import TARGET, UniqueNames
 from offroad_seg_core.memory import keep_freed_memory
@@ -208,7 +208,7 @@ def main() -> None:
     options = arguments(__doc__)
     keep_freed_memory()
     num_frames, repeats = (150, 15) if options.quick else (10_000, 60)
-    predictor = SegmenterPredictor(open_segmenter(ROOT / 'models' / 'demo_desert'))
+    predictor = SegmenterPredictor(open_for_throughput(ROOT / 'models' / 'demo_desert'))
     home = Path(tempfile.mkdtemp())
     rows = []
     try:

@@ -20,7 +20,7 @@ from report import ROOT, arguments, finish
 
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
-from offroad_seg_core.evaluation.predictors import SegmenterPredictor, open_segmenter
+from offroad_seg_core.evaluation.predictors import SegmenterPredictor, open_for_throughput
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.fleet.cluster import HERE, Crew, ray_cluster
 from offroad_seg_core.fleet.run import Fleet
@@ -78,7 +78,7 @@ def main() -> None:
     options = arguments(__doc__)
     keep_freed_memory()
     num_bags, num_frames = (4, 64) if options.quick else (8, 512)
-    predictor = SegmenterPredictor(open_segmenter(ROOT / 'models' / 'demo_desert'))
+    predictor = SegmenterPredictor(open_for_throughput(ROOT / 'models' / 'demo_desert'))
     home = Path(tempfile.mkdtemp())
     try:
         first = write_bag(home / 'bag_0', num_frames, jpeg=True)

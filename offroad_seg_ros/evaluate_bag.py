@@ -46,7 +46,7 @@ from offroad_seg_core.evaluation.predictors import (
     Predictor,
     RecordedPredictor,
     SegmenterPredictor,
-    wanted_streams,
+    streams_for_throughput,
 )
 from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
@@ -217,7 +217,11 @@ def _at_camera_size(params: NodeParams) -> NodeParams:
 def _predictor(given: argparse.Namespace, params: NodeParams) -> Predictor:
     costs = cost_overrides(params)
     if given.labels_from is None:
-        streams = params.num_streams or wanted_streams(params.num_threads)
+        streams = streams_for_throughput(params.num_threads, params.tta)
+        if params.num_streams:
+            streams = min(streams, params.num_streams)
+        if given.reference:  # of two networks a frame each takes all cores
+            streams = 1
         segmenter = open_segmenter(params, costs, streams, for_throughput=True)
         return SegmenterPredictor(segmenter, camera_views(params))
     bundle = Bundle.load(params.bundle)

@@ -21,11 +21,11 @@ from offroad_seg_core.evaluation.predictions import CheckpointPredictor, validat
 from offroad_seg_core.evaluation.predictors import (
     Predictor,
     SegmenterPredictor,
-    open_segmenter,
+    open_for_throughput,
 )
 from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.dataset import DatasetFrames
-from offroad_seg_core.inference.segmenter import SegmenterOptions
+from offroad_seg_core.inference.segmenter import Segmenter, SegmenterOptions
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.metrics.meter import MeterConfig
 from offroad_seg_core.training.checkpoint import load_checkpoint
@@ -56,7 +56,9 @@ def open_predictor(options: argparse.Namespace) -> Predictor:
         return CheckpointPredictor(load_checkpoint(options.checkpoint), passes)
     engine, precision = command.recorded_engine(options.output, options.engine, options.precision)
     chosen = SegmenterOptions(tta=passes.tta, sliding_window=passes.sliding_window)
-    return SegmenterPredictor(open_segmenter(options.bundle, engine, precision, chosen))
+    # Of two networks a frame each takes all cores.
+    opening = Segmenter.open if options.reference else open_for_throughput
+    return SegmenterPredictor(opening(options.bundle, engine, precision, options=chosen))
 
 
 def open_reference(options: argparse.Namespace) -> Predictor | None:

@@ -155,7 +155,12 @@ class Bag:
         try:
             for entry, time_ns, data in piece.storage.messages(piece.own, start, stop):
                 reached = time_ns
-                yield piece.merged[entry.id], time_ns, _inflate(data)
+                try:
+                    message = _inflate(data)
+                except zstd.ZstdError as error:
+                    self._note(f'{self.path}: messages that are damaged were left out: {error}')
+                    continue
+                yield piece.merged[entry.id], time_ns, message
         except READ_ERRORS as error:
             where = f'after {(reached - self.start_time) / 1e9:.1f} s'
             if 'not in timestamp order' in str(error):  # the file is whole

@@ -22,7 +22,6 @@ from offroad_seg_core.evaluation.outputs.overlay_video import OverlayVideo
 from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
 from offroad_seg_core.evaluation.outputs.sink import Sink
 from offroad_seg_core.evaluation.parts import read_identity
-from offroad_seg_core.evaluation.predictors import open_segmenter
 from offroad_seg_core.evaluation.result import read_summary
 from offroad_seg_core.inference.engines import EngineError
 from offroad_seg_core.inference.pipeline import Passes
@@ -173,12 +172,12 @@ def open_reference(
     engine = default[0] if engine == 'auto' else engine
     precision = default[1] if precision == 'auto' else precision
     try:
-        return open_segmenter(bundle, engine, precision)
+        return Segmenter.open(bundle, engine, precision)
     except EngineError as error:
         if (engine, precision) == own:
             raise
         log.warning('--reference: %s; its engine is chosen as by auto', error)
-        return open_segmenter(bundle, *own)
+        return Segmenter.open(bundle, *own)
 
 
 def run_with_progress(evaluation: Evaluation, given: argparse.Namespace) -> Path:

@@ -16,7 +16,7 @@ from offroad_seg_core.bags.reading import Bag, BagError, open_bag
 # How far apart, at most, a picture and its labels lie in the bag.
 _REACH_NS = 2_000_000_000
 # Pictures that wait for labels behind them; where they are more, they are read a second time.
-_MOST_WAITING_BYTES = 1 << 28
+_MOST_WAITING_BYTES = 1 << 29
 _PICTURE = ''
 
 
@@ -84,12 +84,18 @@ class PicturesWithLabels:
     def __iter__(self) -> Iterator[Beside]:
         """Yield the pictures in the order of the bag; once."""
         with self._stack:
+            self._stack.callback(self._forget)
             for item in self._items(self._bag, self._start_ns - _REACH_NS):
                 while self._waiting and item.time_ns > self._waiting[0].time_ns + _REACH_NS:
                     yield self._next()
                 self._hold(item)
             while self._waiting:
                 yield self._next()
+
+    def _forget(self) -> None:
+        self._near.clear()
+        self._waiting.clear()
+        self._again = None  # which knows this object
 
     def _items(self, bag: Bag, start_ns: int) -> Iterator[_Near]:
         wanted = [e for e in bag.connections if any(e.topic in r for r in self._roles.values())]

@@ -76,27 +76,30 @@ class Predictor(Protocol):
         """Free the engine."""
 
 
-def wanted_streams(num_threads: int = 0) -> int:
+def streams_for_throughput(num_threads: int = 0, tta: str = 'off') -> int:
     """Return how many frames an evaluation wants to label at the same time.
 
-    It is in no hurry for any one of them: that all cores are busy counts.
+    It is in no hurry for any one of them; that all cores are busy counts.
 
     Args:
         num_threads: What it may use; 0: all cores.
+        tta: Of the options; what ``auto`` does depends on how long a frame takes: one.
     """
+    if tta == 'auto':
+        return 1
     return min(num_threads or len(os.sched_getaffinity(0)), _MOST_STREAMS)
 
 
-def open_segmenter(
+def open_for_throughput(
     bundle: str | Path,
     engine: str = 'auto',
     precision: str = 'auto',
     options: SegmenterOptions | None = None,
 ) -> Segmenter:
-    """Open a bundle for evaluation: frames per second count. Errors: see create_engine."""
+    """Open a bundle where frames per second count. Errors: see Segmenter.open."""
     opened = Bundle.load(bundle)
-    streams = wanted_streams()
-    made = create_engine(opened, engine, precision, num_streams=streams, for_throughput=True)
+    num_streams = streams_for_throughput(0, options.tta if options else 'off')
+    made = create_engine(opened, engine, precision, num_streams=num_streams, for_throughput=True)
     return Segmenter(opened, made, options)
 
 
@@ -114,9 +117,10 @@ class SegmenterPredictor:
         self._segmenter, self._views = segmenter, views or {}
         self.num_streams = segmenter.engine.info.num_streams
         self._idle: SimpleQueue[Segmenter] = SimpleQueue()
-        self._idle.put(segmenter)
-        for _ in range(self.num_streams - 1):
-            self._idle.put(segmenter.twin())
+        for number in range(self.num_streams):
+            one = segmenter.twin() if number else segmenter
+            one.open_views()  # else the first frame of each does, and takes longer
+            self._idle.put(one)
         self.taxonomy = segmenter.bundle.taxonomy
         self.cost_table = self.taxonomy.cost_table(segmenter.options.cost_overrides)
 
@@ -145,6 +149,7 @@ class SegmenterPredictor:
         return {
             'files': self._segmenter.bundle.manifest.files,
             'engine': engine,
+            'head': self._segmenter.head,
             'options': asdict(self._segmenter.options),
             'views': views,
         }
@@ -167,7 +172,8 @@ class SegmenterPredictor:
         # An engine stays where it is: another process opens the same one anew.
         segmenter, info = self._segmenter, self._segmenter.engine.info
         chosen = info.name, info.precision, segmenter.head
-        return _open_again, (segmenter.bundle.path, *chosen, segmenter.options, self._views)
+        options = segmenter.options, self._views, self.num_streams
+        return _open_again, (segmenter.bundle.path, *chosen, *options)
 
 
 def _digest(values: np.ndarray) -> str:
@@ -181,6 +187,7 @@ def _open_again(
     head: Head,
     options: SegmenterOptions,
     views: Mapping[str, CameraView],
+    most_streams: int,
 ) -> SegmenterPredictor:
     bundle = Bundle.load(path)
     # A scheduler tells a process by this variable how many cores it has.
@@ -190,7 +197,7 @@ def _open_again(
         engine,
         precision,
         num_threads,
-        num_streams=wanted_streams(num_threads),
+        num_streams=min(most_streams, streams_for_throughput(num_threads)),
         for_throughput=True,
     )
     return SegmenterPredictor(Segmenter(bundle, opened, options, head), views)

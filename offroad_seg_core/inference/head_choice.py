@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import logging
 from pathlib import Path
 import time
@@ -34,7 +35,8 @@ def labels_are_faster(
         cache_folder: Where measured choices are kept; None: the user's.
     """
     size, num_classes = bundle.manifest.input.size, bundle.taxonomy.num_classes
-    choice = Choice.of('head', bundle, cache_folder, [str(engine.info)])
+    # Labels of both ways differ a little: in streams they are those of one.
+    choice = Choice.of('head', bundle, cache_folder, [str(replace(engine.info, num_streams=1))])
     known = choice.read()
     if known is not None and isinstance(known.get('labels_are_faster'), bool):
         if not known['labels_are_faster']:  # a warm-up gives labels, and now logits are wanted

@@ -126,7 +126,10 @@ class BagFrames:
         """Yield pictures; what could not be read before one is in the notes when it comes."""
         if self._labels:
             topics = {topic: camera.name for topic, camera in self.cameras.items()}
-            beside = {key: _cameras(maps.topics) for key, maps in self._labels.items()}
+            beside = {
+                key: {topic: camera for camera, topic in maps.topics.items()}
+                for key, maps in self._labels.items()
+            }
             found = PicturesWithLabels(bag, topics, beside, start_ns, self._end_ns)
             pictures, told = iter(found), [bag.notes, found.notes]
         else:
@@ -166,11 +169,6 @@ class BagFrames:
                 for topic, camera in self.cameras.items()
             },
         }
-
-
-def _cameras(topics: Mapping[str, str]) -> dict[str, str]:
-    """Return topic -> camera."""
-    return {topic: camera for camera, topic in topics.items()}
 
 
 def _header(data: bytes) -> tuple[int, str]:

@@ -77,7 +77,9 @@ class OpenVinoEngine:
             'INFERENCE_PRECISION_HINT': 'bf16' if computes_bf16 and precision != 'fp32' else 'f32',
             'INFERENCE_NUM_THREADS': settings.num_threads,
         }
-        if settings.num_streams > 1:  # OpenVINO gives each its own cores and pins its threads
+        if settings.num_threads:  # a share: others pin theirs to the first cores, too
+            self._config['ENABLE_CPU_PINNING'] = False
+        if settings.num_streams > 1:  # OpenVINO gives each its own cores
             self._config['PERFORMANCE_HINT'] = 'THROUGHPUT'
             self._config['NUM_STREAMS'] = settings.num_streams
         self._stored = self._compiled_models(openvino.__version__, bundle, file, settings)

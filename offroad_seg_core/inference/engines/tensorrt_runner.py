@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 import logging
 import queue
+import threading
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,7 @@ class PlanRunner:
                 'another GPU or version, or damaged'
             )
         self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        self._num_lanes, self._making = 0, threading.Lock()
 
     def run(self, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         """Run one image.
@@ -57,14 +60,27 @@ class PlanRunner:
         Raises:
             EngineError: CUDA or TensorRT fails.
         """
-        try:
-            lane = self._idle.get_nowait()
-        except queue.Empty:
-            lane = _Lane(self._trt, self._cuda, self._engine)
+        lane = self._take()
         try:
             return lane.run(inputs, outputs)
         finally:
             self._idle.put(lane)
+
+    def _take(self) -> _Lane:
+        """Return a lane: an idle one, a new one, or, where no other fits, the next to be idle."""
+        with suppress(queue.Empty):
+            return self._idle.get_nowait()
+        with self._making:
+            try:
+                lane = _Lane(self._trt, self._cuda, self._engine)
+            except EngineError as error:
+                if not self._num_lanes:
+                    raise
+                log.warning('%d threads share the GPU at a time: %s', self._num_lanes, error)
+            else:
+                self._num_lanes += 1
+                return lane
+        return self._idle.get()
 
     def close(self) -> None:
         """Free everything on the GPU; no thread may be running."""

@@ -217,6 +217,18 @@ def test_a_damaged_place_costs_its_chunk_only(tmp_path, number):
         assert later == [entry for entry in kept if entry[1] >= start]
 
 
+def test_a_damaged_message_costs_only_itself(tmp_path):
+    """Of those that were compressed one by one."""
+    file = single_file(write(tmp_path / 'drive', SQLITE, MESSAGE, count=6))
+    with sqlite3.connect(file) as database:
+        ((whole,),) = database.execute('SELECT data FROM messages WHERE timestamp = 120')
+        damaged = whole[:1000]
+        database.execute('UPDATE messages SET data = ? WHERE timestamp = 120', (damaged,))
+    found, (note,) = read(tmp_path / 'drive')
+    assert found == expected(2) + expected(6, start=3)
+    assert 'messages that are damaged were left out' in note
+
+
 def test_a_damaged_lz4_chunk_is_no_crash(tmp_path):
     from mcap.writer import CompressionType
 

@@ -36,7 +36,7 @@ def opened(monkeypatch):
         if engine == 'onnxruntime':
             raise EngineError('got int8, expected fp32')
 
-    monkeypatch.setattr(command, 'open_segmenter', open_segmenter)
+    monkeypatch.setattr(command.Segmenter, 'open', open_segmenter)
     return found
 
 
@@ -70,6 +70,6 @@ def test_a_reference_that_no_engine_can_take_is_an_error(opened, tmp_path, monke
     def refuse(bundle, engine, precision):
         raise EngineError(f'{engine}: no graph')
 
-    monkeypatch.setattr(command, 'open_segmenter', refuse)
+    monkeypatch.setattr(command.Segmenter, 'open', refuse)
     with pytest.raises(EngineError, match='auto: no graph'):
         open_reference('bundle', tmp_path / 'new', 'onnxruntime', 'auto')

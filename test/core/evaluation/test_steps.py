@@ -1,12 +1,18 @@
 """Several frames are labelled at the same time where the engine has several streams."""
 
 from dataclasses import replace
+import pickle
 import threading
 
 import numpy as np
+import pytest
 
 from offroad_seg_core.evaluation import predictors
-from offroad_seg_core.evaluation.predictors import Prediction, SegmenterPredictor, wanted_streams
+from offroad_seg_core.evaluation.predictors import (
+    Prediction,
+    SegmenterPredictor,
+    streams_for_throughput,
+)
 from offroad_seg_core.evaluation.steps import Labeller
 from offroad_seg_core.inference.segmenter import Segmenter
 
@@ -70,8 +76,29 @@ def test_a_frame_that_fails_gives_its_stream_back(drives, predictor, tmp_path):
     assert 'got an ego mask of size (1, 1)' in said['front'].pop()
 
 
-def test_wanted_streams(monkeypatch):
+def test_streams_for_throughput(monkeypatch):
     monkeypatch.setattr(predictors.os, 'sched_getaffinity', lambda _: set(range(16)))
-    assert [wanted_streams(), wanted_streams(2), wanted_streams(9)] == [4, 2, 4]
+    assert [streams_for_throughput(number) for number in (0, 2, 9)] == [4, 2, 4]
+    assert streams_for_throughput(0, 'auto') == 1  # its views depend on the time that is left
+    assert streams_for_throughput(0, 'flip') == 4
     monkeypatch.setattr(predictors.os, 'sched_getaffinity', lambda _: {0})
-    assert wanted_streams() == 1
+    assert streams_for_throughput() == 1
+
+
+@pytest.mark.parametrize(('num_streams', 'expected'), [(1, 1), (3, 2)])
+def test_a_worker_has_no_more_streams_than_the_command(
+    palette_bundle, monkeypatch, num_streams, expected
+):
+    segmenter = Segmenter.open(palette_bundle, 'onnxruntime', num_threads=1)
+    segmenter.engine.info = replace(segmenter.engine.info, num_streams=num_streams)
+    content, asked = pickle.dumps(SegmenterPredictor(segmenter)), []
+
+    def create(bundle, *chosen, num_streams, for_throughput):
+        asked.append((num_streams, for_throughput))
+        return segmenter.engine
+
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')
+    monkeypatch.setattr(predictors, 'create_engine', create)
+    pickle.loads(content)
+    assert asked == [(expected, True)]
+    segmenter.close()

@@ -1,5 +1,7 @@
 """CPU engines run a fused graph for labels and for logits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -155,6 +157,16 @@ def test_what_is_faster_is_measured_once(exact, tmp_path, monkeypatch, labels_ar
     for made in (first, second):
         made.segment(image)
     assert ran == ['run_labels' if labels_are_faster else 'run'] * 2
+
+
+def test_streams_get_their_labels_as_one_does(exact, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(head_choice, '_measure', lambda *_: not measured.append(1))
+    engine = create_engine(exact, 'onnxruntime', 'fp32', 1)
+    for num_streams in (1, 2):
+        monkeypatch.setattr(engine, 'info', replace(engine.info, num_streams=num_streams))
+        assert Segmenter(exact, engine, cache_folder=tmp_path).head == 'labels'
+    assert len(measured) == 1
 
 
 def recorded(function, name, calls):

@@ -1,9 +1,11 @@
 """The TensorRT engine where something is missing or fails, on a simulated GPU."""
 
+from concurrent.futures import ThreadPoolExecutor
 import logging
 from pathlib import Path
 import sys
 
+import numpy as np
 import pytest
 
 pytest.importorskip('onnxruntime')
@@ -112,6 +114,22 @@ def test_no_context_and_no_execution_are_told(machine, bundle):
         engine.run(pictures(1))
     machine.simulation.execution_fails = False
     assert engine.run(pictures(1)).logits is not None
+
+
+def test_where_no_other_stream_fits_threads_take_turns(machine, bundle, caplog):
+    engine = machine.engine(bundle, num_streams=2)
+    images = pictures(1)
+    expected = engine.run(images).logits.copy()
+    machine.simulation.refuses_contexts = True
+    runner = engine._runner(SIZE)
+    lane = runner._take()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(engine.run, images)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        runner._idle.put(lane)
+        np.testing.assert_array_equal(waiting.result(timeout=60).logits, expected)
+    assert '1 threads share the GPU at a time: TensorRT cannot make an execution' in caplog.text
 
 
 def test_falling_back_only_when_asked(machine, bundle, monkeypatch, caplog, tmp_path):
