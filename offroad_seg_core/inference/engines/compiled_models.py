@@ -9,9 +9,11 @@ only if it is whole and OpenVINO accepts it; else the model is compiled, as with
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from offroad_seg_core.files import atomic_path, user_cache_folder
 log = logging.getLogger(__name__)
 
 _HASH_BYTES = 32
+_MOST_FILES = 64
+"""Of one version; the one that was used longest ago goes."""
 
 
 class CompiledModels:
@@ -53,10 +57,13 @@ class CompiledModels:
             log.info('%s is damaged: compiled again', file)
             return None
         try:
-            return open_(blob)
+            model = open_(blob)
         except RuntimeError as error:
             log.info('%s is refused (%s): compiled again', file, error)
             return None
+        with suppress(OSError):  # not ours to write
+            os.utime(file)
+        return model
 
     def keep(self, what: list[Any], blob: bytes) -> None:
         """Store a compiled model; without a word where nothing can be written."""
@@ -65,8 +72,14 @@ class CompiledModels:
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(file) as temporary:
                 temporary.write_bytes(hashlib.sha256(blob).digest() + blob)
+            self._remove_oldest()
         except OSError as error:
             log.debug('%s is not kept: %s', file, error)
+
+    def _remove_oldest(self) -> None:
+        files = sorted(self._folder.glob('*.blob'), key=lambda file: file.stat().st_mtime_ns)
+        for file in files[:-_MOST_FILES]:
+            file.unlink(missing_ok=True)
 
     def _file(self, what: list[Any]) -> Path:
         facts = json.dumps([self._facts, what], sort_keys=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 pytest.importorskip('openvino')
 
 from offroad_seg_core.inference.bundle import Bundle
+from offroad_seg_core.inference.engines import compiled_models
 from offroad_seg_core.inference.engines.base import EngineSettings
+from offroad_seg_core.inference.engines.compiled_models import CompiledModels
 from offroad_seg_core.inference.engines.openvino import OpenVinoEngine
 from offroad_seg_core.inference.head import HeadInputs
 
@@ -80,3 +83,15 @@ def test_no_folder_to_write_to_is_no_matter(shipped, tmp_path):
     expected = answers(shipped, tmp_path / 'cache')
     (tmp_path / 'file').write_text('')
     assert_same(answers(shipped, tmp_path / 'file'), expected)
+
+
+def test_what_was_used_longest_ago_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled_models, '_MOST_FILES', 3)
+    models = CompiledModels(tmp_path, '1', {})
+    for number in range(3):
+        models.keep([number], bytes([number]))
+        os.utime(models._file([number]), (number, number))
+    assert models.take([0], bytes) == b'\0'  # which counts as use
+    models.keep([3], b'\3')
+    assert [models.take([number], bytes) for number in range(4)] == [b'\0', None, b'\2', b'\3']
+    assert len(stored(tmp_path)) == 3
