@@ -7,7 +7,7 @@ all their batches as one, see ``losses/world.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -234,4 +234,4 @@ class DistillationTerm(LossTerm):
         options: Keyword arguments of the function, e.g. ``temperature: 4``.
     """
 
-    functions: ClassVar = DISTILLATION_LOSSES
+    functions: ClassVar[Mapping[str, Callable[..., Tensor]]] = DISTILLATION_LOSSES
