@@ -14,6 +14,7 @@ arXiv 2004.09602). Sums are quantised at their inputs, as TensorRT wants it for 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 import re
 
@@ -69,7 +70,10 @@ class Quantizer:
         if not self.blocks:
             raise QuantizationError(f'{file}: got no weighted layers, expected some of {WEIGHTED}')
         self._batches = batches
-        self._ranges = folder / 'ranges.json'
+        # ONNX Runtime for Python 3.10 cannot keep what it measured, and measures for each graph.
+        can_keep = 'calibration_cache_path' in signature(quantize_static).parameters
+        ranges = folder / 'ranges.json'
+        self._kept_ranges = {'calibration_cache_path': ranges} if can_keep else {}
 
     def write(self, path: Path, float_blocks: Collection[str] = ()) -> None:
         """Write the int8 graph.
@@ -99,7 +103,7 @@ class Quantizer:
                 'QuantizeBias': False,
                 'OpTypesToExcludeOutputQuantization': list(_QUANTIZED),
             },
-            calibration_cache_path=self._ranges,
+            **self._kept_ranges,
         )
         model = store_as_fp16(onnx.load(path))
         check_tensorrt_rules(model)

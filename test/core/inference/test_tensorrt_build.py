@@ -220,7 +220,8 @@ def test_the_child_ends_with_its_parent(tmp_path, number):
     folder = tmp_path / 'engines' / 'tensorrt-10.3.0'
     assert not list(folder.glob('*.json'))
     if number == signal.SIGINT:
-        assert [path.suffix for path in folder.iterdir()] == ['.lock']
+        # Some versions of filelock remove theirs.
+        assert {path.suffix for path in folder.iterdir()} <= {'.lock'}
 
 
 def test_a_child_that_dies_is_told(job, tmp_path, monkeypatch):

@@ -141,6 +141,7 @@ def test_a_graph_without_weights(tmp_path, batches):
         [helper.make_node('Relu', [IMAGES], [LOGITS])], 'g', *[[e] for e in ends]
     )
     file = tmp_path / 'model.onnx'
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)]), file)
+    opsets = [helper.make_opsetid('', 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), file)
     with pytest.raises(QuantizationError, match='no weighted layers'):
         Quantizer(file, batches, tmp_path)
