@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+import gc
 from importlib import import_module
 import logging
 from pathlib import Path
@@ -125,6 +126,7 @@ def create_engine(
             raise
         log.error('engine %s: %s; auto takes its place (parameter fallback)', name, str(error))
     if engine is None:  # here the error is gone, and with it what it held on the GPU
+        gc.collect()  # Python 3.12 leaves it in a cycle
         others = {key: make for key, make in ENGINES.items() if key != name}
         engine = fastest(others, bundle, replace(settings, precision='auto'))
     try:
