@@ -21,7 +21,7 @@ _NO_LABELS = 'no labels were recorded for it'
 
 
 @dataclass(frozen=True)
-class LabelledFrame:
+class FrameInWork:
     """A frame on its way through the steps.
 
     Attributes:
@@ -62,13 +62,13 @@ class Counted:
     prepared: tuple[Any, ...] = ()
 
 
-def decode(item: tuple[int, Frame]) -> LabelledFrame:
+def decode(item: tuple[int, Frame]) -> FrameInWork:
     """Decode a frame and its maps; a map that is no good is left out, with a word about it."""
     part, frame = item
     try:
         image = frame.load()
     except (ValueError, cv2.error) as error:
-        return LabelledFrame(part, frame, None, {}, str(error))
+        return FrameInWork(part, frame, None, {}, str(error))
     maps, problems = {}, []
     for key, load in frame.maps.items():
         try:
@@ -80,7 +80,7 @@ def decode(item: tuple[int, Frame]) -> LabelledFrame:
         except (ValueError, cv2.error) as error:
             maps.pop(key, None)
             problems.append(f'{key}: {error}')
-    return LabelledFrame(part, frame, image, maps, '; '.join(problems))
+    return FrameInWork(part, frame, image, maps, '; '.join(problems))
 
 
 class Labeller:
@@ -99,7 +99,7 @@ class Labeller:
         both = [predictor, reference] if reference else [predictor]
         self.num_streams = min(entry.num_streams for entry in both)
 
-    def __call__(self, item: LabelledFrame) -> LabelledFrame:
+    def __call__(self, item: FrameInWork) -> FrameInWork:
         """Return the frame with its labels; EngineError if an engine fails."""
         if item.image is None:
             return item
@@ -115,7 +115,7 @@ class Labeller:
         return replace(item, maps=maps, problem=problem, prediction=prediction)
 
 
-def placed(frames: Iterator[LabelledFrame]) -> Iterator[LabelledFrame]:
+def placed(frames: Iterator[FrameInWork]) -> Iterator[FrameInWork]:
     """Yield frames, in their order, with their place among those of their camera."""
     places: dict[tuple[int, str], int] = {}
     with closing(frames):  # type: ignore[type-var]
@@ -145,7 +145,7 @@ class Counter:
         self._count = FrameCounter(predictor.taxonomy, predictor.cost_table, meter)
         self._sinks, self._latencies_ms = sinks, latencies_ms
 
-    def __call__(self, item: LabelledFrame) -> Counted:
+    def __call__(self, item: FrameInWork) -> Counted:
         """Return the frame's row and counts, and what the sinks make of it."""
         frame, image, prediction = item.frame, item.image, item.prediction
         if image is None or prediction is None:

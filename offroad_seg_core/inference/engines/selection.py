@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 import logging
 import os
@@ -74,9 +74,7 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
         EngineStoppedError: see builds_stopped.
         BundleError: the bundle lacks what an engine needs.
     """
-    streams = settings.num_streams, settings.for_throughput
-    facts = [sorted(engines), settings.precision, settings.num_threads, *streams]
-    choice = Choice.of('engine', bundle, settings.cache_folder, facts)
+    choice = _choice(engines, bundle, settings)
     known = _fastest_of(choice.read())
     if known is not None and known.engine in engines:
         chosen = replace(
@@ -99,17 +97,46 @@ def fastest(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> En
         else:
             log.info('engine %s, the fastest of an earlier start (%s)', engine.info, choice.file)
             return engine
-    trials = _measure(engines, bundle, settings)
+    trials = _measure_as_alone(engines, bundle, settings) or _measure(engines, bundle, settings)
     if known is None and trials.is_final:
         choice.keep(asdict(trials.best.choice))
     return trials.best.engine
 
 
-def _fastest_of(answer: dict[str, Any] | None) -> _Fastest | None:
-    try:
-        return None if answer is None else _Fastest(**answer)
-    except TypeError:
+def _measure_as_alone(
+    engines: _Factories, bundle: Bundle, settings: EngineSettings
+) -> _Trials | None:
+    """Measure streams of what one thread gets, which labels alike; None if that is not known."""
+    if settings.num_streams == 1:
         return None
+    of_one = _choice(engines, bundle, replace(settings, num_streams=1))
+    if (alone := _fastest_of(of_one.read())) is None:
+        trials = _measure(engines, bundle, settings)
+        if trials.is_final:
+            of_one.keep(asdict(trials.alone))
+        return trials
+    if alone.engine not in engines:
+        return None
+    own, only = replace(settings, precision=alone.precision), {alone.engine: engines[alone.engine]}
+    try:
+        return _measure(only, bundle, own)
+    except EngineUnavailableError as error:
+        log.warning('engine %s worked before, and now: %s', alone, error)
+        return None
+
+
+def _choice(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> Choice:
+    """Return where the answer for these settings is remembered."""
+    in_streams = settings.num_streams > 1
+    streams = settings.num_streams, settings.for_throughput and in_streams
+    facts = [sorted(engines), settings.precision, settings.num_threads, *streams]
+    return Choice.of('engine', bundle, settings.cache_folder, facts)
+
+
+def _fastest_of(answer: dict[str, Any] | None) -> _Fastest | None:
+    with suppress(TypeError):
+        return None if answer is None else _Fastest(**answer)
+    return None
 
 
 def _measure(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> _Trials:
@@ -129,6 +156,7 @@ def _measure(engines: _Factories, bundle: Bundle, settings: EngineSettings) -> _
         wanted = replace(settings, precision=best.precision)
         if settings.num_threads == 0 and trials.best.engine.info.device == 'cpu':
             _try_threads(engines[best.engine], trials, replace(wanted, num_streams=1))
+        trials.alone = replace(trials.best.choice, num_streams=1)
         if settings.num_streams > 1 and best.engine in CPU_ENGINES:
             trials.add_streams(engines[best.engine], wanted)
         owned.pop_all()
@@ -178,6 +206,7 @@ class _Trials:
         self.deadline = deadline
         self.is_final = True
         """Whether no engine failed that may work another time."""
+        self.alone: _Fastest  # of one thread, when all were tried
         self._bundle = bundle
         self._figures: list[str] = []
         self._refused: list[str] = []

@@ -121,6 +121,32 @@ def test_streams_must_give_clearly_more_frames_in_total(bundle, settings, share,
     assert len(again.made) == 1
 
 
+@pytest.mark.parametrize('first', [1, 2])
+def test_streams_and_one_thread_get_the_same_engine(bundle, settings, first):
+    """A robot, its evaluation and a second camera: whatever is measured later."""
+    engines = {
+        'openvino': Streamed('openvino', 0.05),
+        'onnxruntime': Streamed('onnxruntime', 0.001),
+    }
+    assert (
+        fastest(engines, bundle, replace(settings, num_streams=first)).info.name == 'onnxruntime'
+    )
+    later = {'openvino': Streamed('openvino', 0.001), 'onnxruntime': Streamed('onnxruntime', 0.05)}
+    for num_streams in (1, 2):
+        for for_throughput in (False, True):
+            wanted = replace(settings, num_streams=num_streams, for_throughput=for_throughput)
+            assert fastest(later, bundle, wanted).info.name == 'onnxruntime'
+    assert later['openvino'].asked == []
+
+
+def test_streams_get_another_engine_when_that_of_one_thread_fails(bundle, settings, caplog):
+    fastest({'onnxruntime': Factory('onnxruntime'), 'torch': refuse}, bundle, settings)
+    engines = {'onnxruntime': refuse, 'torch': Factory('torch')}
+    engine = fastest(engines, bundle, replace(settings, num_streams=2))
+    assert engine.info.name == 'torch'
+    assert 'worked before, and now: no engine runs on this machine' in caplog.text
+
+
 def test_an_engine_that_has_no_streams_is_not_timed_again(bundle, settings):
     wanted = replace(settings, num_threads=2, num_streams=2)
     factory = Factory('openvino')

@@ -216,7 +216,7 @@ def test_a_gpu_gets_its_streams_however_long_the_build_took(bundle, settings, mo
     engine = fastest({'tensorrt': tensorrt}, bundle, replace(settings, num_streams=2))
     assert engine.info.num_streams == 2
     assert len(tensorrt.made) == 1
-    assert [choice['num_streams'] for choice in kept(settings)] == [2]
+    assert sorted(choice['num_streams'] for choice in kept(settings)) == [1, 2]
 
 
 @pytest.mark.parametrize(('run_s', 'rounds', 'runs'), [(0.0, 2, 5), (0.45, 1, 2)])
