@@ -1,6 +1,7 @@
 """The node answers while its engine is being made ready, and ends when it is told to."""
 
 from importlib.util import find_spec
+import json
 import os
 import signal
 import subprocess
@@ -242,8 +243,10 @@ def test_build_only_ends_and_tells_by_its_status(palette_bundle, tmp_path, param
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == code, output
     assert text in output
-    if code == 0:  # auto's choice, kept where the parameter says
-        assert len(list((tmp_path / 'choices').iterdir())) == 1
+    if code == 0:  # auto's choices, of one thread and of two cameras, are kept there
+        kept = [json.loads(file.read_text()) for file in (tmp_path / 'choices').iterdir()]
+        assert len(kept) == 2
+        assert len({(choice['engine'], choice['precision']) for choice in kept}) == 1
 
 
 def test_ended_while_an_engine_is_opened(palette_bundle, tmp_path):
