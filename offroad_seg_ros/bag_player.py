@@ -2,7 +2,9 @@
 
     ros2 run offroad_seg_ros bag_player drive --rate 0.5 --loop
 
-Space pauses and goes on; so does the service ``~/pause`` (std_srvs/SetBool).
+Space pauses and goes on; so does the service ``~/pause`` (std_srvs/SetBool). With
+``--player rosbag2`` it waits for the subscribers only and becomes ``ros2 bag play``, with the keys
+and services of that.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 import os
 import select
+import shutil
 import signal
 import sys
 import termios
@@ -25,6 +28,7 @@ from rclpy.utilities import remove_ros_args
 from offroad_seg_core.bags.camera_topics import find_cameras
 from offroad_seg_core.bags.reading import BagError, open_bag
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_ros.launch_arguments import PLAYERS
 from offroad_seg_ros.playback import BagPlayer, PlayerOptions
 from offroad_seg_ros.spinning import spinning, tool_node
 
@@ -58,7 +62,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--wait-for', nargs='+', metavar='TOPIC', help='wait for these; else: the camera topics'
     )
+    parser.add_argument(
+        '--player', choices=PLAYERS, default=PLAYERS[0], help='who plays; rosbag2: `ros2 bag play`'
+    )
     return parser
+
+
+def _without_ros_arguments(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return what is for this command and what is for ROS, which would take /a:=/b for its own."""
+    at = words.index('--ros-args') if '--ros-args' in words else len(words)
+    return words[:at] + remove_ros_args(words[at:]), words[at:]
+
+
+def _rosbag2_command(given: argparse.Namespace) -> list[str]:
+    """Return the command line that does the same with rosbag2 (Humble and newer)."""
+    command = ['ros2', 'bag', 'play', given.bag, '--rate', f'{given.rate:g}']
+    if given.clock:
+        command += ['--clock', f'{given.clock:g}']
+    if given.duration != float('inf'):
+        command += ['--playback-duration', f'{given.duration:g}']
+    flags = {'--loop': given.loop, '--start-paused': given.start_paused}
+    command += [flag for flag, is_on in flags.items() if is_on]
+    if given.topics:
+        command += ['--topics', *given.topics]
+    if given.remap:
+        command += ['--remap', *(':='.join(pair) for pair in given.remap)]
+    return command
+
+
+def _check_player(given: argparse.Namespace) -> None:
+    if given.player == 'rosbag2' and not shutil.which('ros2'):
+        fix = 'source ROS and install ros-<distro>-ros2bag, or leave --player (player:=) out'
+        raise BagError(f'player: got rosbag2, expected the command ros2 on the PATH; fix: {fix}')
 
 
 def _has_terminal() -> bool:
@@ -110,7 +145,8 @@ def _serve_pause(node: Node, set_paused: Callable[[bool], None]) -> None:
     node.create_service(service_type, '~/pause', answer)
 
 
-def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> None:
+def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> bool:
+    """Play, or wait for rosbag2's turn; return whether it was stopped meanwhile."""
     options = PlayerOptions(
         rate=given.rate,
         loop=given.loop,
@@ -123,17 +159,18 @@ def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> No
     with ExitStack() as stack:
         player = BagPlayer(node, stack.enter_context(open_bag(given.bag)), options)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: player.stop())
+            signal.signal(number, lambda *_: (stopped.set(), player.stop()))
         if stopped.is_set():  # while the bag was opened
-            return
+            return True
 
         def set_paused(paused: bool) -> None:
             player.timer.paused = paused
             node.get_logger().info('paused' if paused else 'playing')
 
-        _serve_pause(node, set_paused)
+        if given.player == 'own':
+            _serve_pause(node, set_paused)
+            stack.enter_context(_on_space(lambda: set_paused(not player.timer.paused)))
         stack.enter_context(spinning(node))
-        stack.enter_context(_on_space(lambda: set_paused(not player.timer.paused)))
         seconds = (player.end_ns - player.start_ns) / 1e9
         node.get_logger().info(
             f'{given.bag}: {seconds:.1f} s at rate {given.rate:g}, {", ".join(player.topics)}'
@@ -144,20 +181,31 @@ def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> No
             for topic in player.wait_for_subscribers(awaited, given.wait_for_subscribers):
                 lack = 'has no subscriber' if topic in player.topics else 'is not played'
                 node.get_logger().warning(f'{topic} {lack}; playing all the same')
-        player.play()
-        node.get_logger().info(f'{player.num_published} messages played')
+        if given.player == 'own':
+            player.play()
+            node.get_logger().info(f'{player.num_published} messages played')
+    return stopped.is_set()
 
 
 def main(args: list[str] | None = None) -> int:
-    """Play a bag; return 0 at its end or when interrupted, 1 for a bag that cannot be played."""
+    """Play a bag; return 0 at its end or when interrupted, 1 for a bag that cannot be played.
+
+    With rosbag2 it does not return: the process becomes ``ros2 bag play``.
+    """
     keep_freed_memory()
-    given = _parser().parse_args(remove_ros_args(args or sys.argv)[1:])
-    with tool_node('bag_player', args) as (node, stopped):
+    words, ros_arguments = _without_ros_arguments((args or sys.argv)[1:])
+    given = _parser().parse_args(words)
+    with tool_node('bag_player', ros_arguments) as (node, stopped):
         try:
-            _play(node, given, stopped)
+            _check_player(given)
+            is_stopped = _play(node, given, stopped)
         except BagError as error:
             node.get_logger().error(str(error))
             return 1
+    if given.player == 'rosbag2' and not is_stopped:
+        command = _rosbag2_command(given)
+        print(' '.join(command), flush=True)
+        os.execvp(command[0], command)
     return 0
 
 

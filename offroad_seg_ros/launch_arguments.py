@@ -12,6 +12,8 @@ NOTHING = ('none', '', "''", '""')
 
 `ros2 launch` takes no empty value: `left:=''` never gets here.
 """
+PLAYERS = ('own', 'rosbag2')
+"""Who plays a bag: this package's player, or `ros2 bag play`."""
 _BOOL = ('true', 'false', 'True', 'False')  # as shells and launch files in Python write them
 
 
@@ -50,6 +52,7 @@ SEGMENT_ARGUMENTS = (
 )
 REPLAY_ARGUMENTS = (
     Argument('bag', '', 'rosbag2 folder; a file needs windshield:=TOPIC (must be given).'),
+    Argument('player', 'own', 'Who plays; rosbag2: `ros2 bag play`.', PLAYERS),
     Argument('rate', '1.0', 'Bag seconds per second.'),
     Argument('loop', 'false', 'Start again at the end of the bag.', _BOOL),
     Argument('start_paused', 'false', 'Wait for the service /bag_player/pause.', _BOOL),

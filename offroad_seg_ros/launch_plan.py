@@ -20,6 +20,7 @@ from offroad_seg_ros.installation import added_environment, share_folder
 from offroad_seg_ros.launch_arguments import (
     AUTO,
     NOTHING,
+    PLAYERS,
     REPLAY_ARGUMENTS,
     SEGMENT_ARGUMENTS,
     LaunchError,
@@ -236,6 +237,8 @@ def _player_arguments(given: Mapping[str, str]) -> tuple[str, ...]:
         f'--{name.replace("_", "-")}' for name in ('loop', 'start_paused') if given[name] == 'true'
     ]
     bag = str(Path(given['bag']).expanduser())
+    if given['player'] != PLAYERS[0]:
+        flags += ['--player', given['player']]
     return (bag, '--rate', str(rate), '--wait-for-subscribers', str(_WAIT_S), *flags)
 
 

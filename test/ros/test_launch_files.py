@@ -34,6 +34,7 @@ VALUES = {
     'use_sim_time': 'true',
     'rviz': 'true',
     'params_file': str(ROOT / 'config' / 'segment.param.yaml'),
+    'player': 'rosbag2',
     'rate': '2.5',
     'loop': 'true',
     'start_paused': 'true',

@@ -60,6 +60,8 @@ def test_replay_takes_the_cameras_that_are_named(bundle):
     assert plan.parameters['cameras'] == ['windshield']
     assert plan.player_arguments[-3:] == ('--start-paused', '--wait-for', '/w')
     assert plan_replay({**given, 'latencies': 'none'}, {}).recorder_arguments == ()
+    plan = plan_replay({**given, 'player': 'rosbag2'}, {})
+    assert plan.player_arguments[-4:] == ('--player', 'rosbag2', '--wait-for', '/w')
 
 
 @pytest.mark.parametrize('rate', ['0', '-1', 'fast', 'nan', 'inf'])
