@@ -1,12 +1,17 @@
 """A folder of frames with pre-labels that annotation tools import and that training reads.
 
 The layout is CVAT's 'Segmentation mask 1.1', which is Pascal VOC's: ``JPEGImages``,
-``SegmentationClass`` in colours, ``ImageSets/Segmentation/default.txt`` and ``labelmap.txt``.
-Beside it lie the same labels as COCO regions, and what ``kind: pairs`` needs.
+``SegmentationClass`` and ``SegmentationObject`` in colours, ``labelmap.txt`` and
+``ImageSets/Segmentation/default.txt``. Beside it lie the same labels as COCO regions, and what
+``kind: pairs`` needs.
+
+CVAT reads an object of each colour of ``SegmentationClass``, that of no label among them, unless
+``SegmentationObject`` says where the objects are; what it exports is black where nobody labelled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -21,13 +26,16 @@ from offroad_seg_core.datasets.mask_writing import encode_mask
 from offroad_seg_core.mining.coco import coco_document, coco_regions
 from offroad_seg_core.taxonomy import Taxonomy
 
-IMAGES, MASKS, LIST = 'JPEGImages', 'SegmentationClass', 'ImageSets/Segmentation/default.txt'
+IMAGES, MASKS, OBJECTS = 'JPEGImages', 'SegmentationClass', 'SegmentationObject'
+LIST = 'ImageSets/Segmentation/default.txt'
 LABEL_MAP, CVAT_LABELS = 'labelmap.txt', 'cvat_labels.json'
 CVAT_ZIP, COCO = 'cvat_masks.zip', 'annotations/instances_default.json'
 DATA, TAXONOMY = 'data.yaml', 'taxonomy.yaml'
 SEPARATOR = '__'
 """Between the camera and the name of a frame: annotation tools like flat folders."""
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+_Color = tuple[int, int, int]
+_BACKGROUND, _BLACK = 'background', (0, 0, 0)
 
 
 class AnnotationSet:
@@ -39,9 +47,10 @@ class AnnotationSet:
     """
 
     def __init__(self, folder: Path, taxonomy: Taxonomy) -> None:
-        self._folder, self._taxonomy = folder, with_background(taxonomy)
+        self._folder, self._taxonomy = folder, reserve_black(taxonomy)
+        self._objects = _coloured_as_objects(taxonomy)
         self._frames: list[tuple[str, tuple[int, int], list[dict[str, Any]]]] = []
-        for name in (IMAGES, MASKS, Path(LIST).parent, Path(COCO).parent):
+        for name in (IMAGES, MASKS, OBJECTS, Path(LIST).parent, Path(COCO).parent):
             (folder / name).mkdir(parents=True)
 
     def add(self, name: str, image_bgr: np.ndarray, label_map: np.ndarray) -> None:
@@ -54,8 +63,9 @@ class AnnotationSet:
         """
         _, data = cv2.imencode('.png', image_bgr, _PNG)
         (self._folder / IMAGES / f'{name}.png').write_bytes(data.tobytes())
-        mask = encode_mask(label_map, self._taxonomy, 'colors', name)
-        (self._folder / MASKS / f'{name}.png').write_bytes(mask)
+        for place, taxonomy in ((MASKS, self._taxonomy), (OBJECTS, self._objects)):
+            mask = encode_mask(label_map, taxonomy, 'colors', name)
+            (self._folder / place / f'{name}.png').write_bytes(mask)
         self._frames.append((f'{name}.png', label_map.shape, coco_regions(label_map)))
 
     def finish(self, root: Path) -> None:
@@ -69,8 +79,8 @@ class AnnotationSet:
         _write(folder / LIST, ''.join(f'{stem}\n' for stem in stems))
         _write(folder / LABEL_MAP, labelmap_text(taxonomy))
         labels = [
-            {'name': entry.name, 'color': '#' + bytes(entry.color_rgb).hex(), 'attributes': []}
-            for entry in taxonomy.classes
+            {'name': name, 'color': '#' + bytes(color).hex(), 'attributes': []}
+            for name, color in _cvat_labels(taxonomy)
         ]
         _write(folder / CVAT_LABELS, json.dumps(labels, indent=1) + '\n')
         _write(folder / COCO, json.dumps(coco_document(taxonomy, self._frames)))
@@ -82,34 +92,55 @@ class AnnotationSet:
             'labels': f'{MASKS}/*.png',
             'taxonomy': TAXONOMY,
             'mask_format': 'colors',
+            'skip_unlabelled': True,  # CVAT exports no mask of a frame without any label
             'environment': f'^{IMAGES}/(.+?){SEPARATOR}',
         }
         _write(folder / DATA, yaml.safe_dump(data, sort_keys=False))
         with zipfile.ZipFile(folder / CVAT_ZIP, 'w', zipfile.ZIP_DEFLATED) as archive:
-            masks = [f'{MASKS}/{stem}.png' for stem in stems]
+            masks = [f'{place}/{stem}.png' for place in (MASKS, OBJECTS) for stem in stems]
             for name in (LABEL_MAP, LIST, *masks):
                 archive.write(folder / name, name)
 
 
-def with_background(taxonomy: Taxonomy) -> Taxonomy:
-    """Return a taxonomy in which a colour stands for pixels without a label.
+def reserve_black(taxonomy: Taxonomy) -> Taxonomy:
+    """Return a taxonomy in which black, and no other colour, stands for pixels without a label.
 
-    It is black where no class is.
+    A class that is black itself becomes grey.
     """
-    if taxonomy.ignored_colors:
-        return taxonomy
-    taken = {entry.color_rgb for entry in taxonomy.classes}
-    grays = ((level, level, level) for level in range(256))
-    background = next(color for color in grays if color not in taken)  # at most 255 classes
-    return replace(taxonomy, ignored_colors=(background,))
+    colors = [entry.color_rgb for entry in taxonomy.classes]
+    grays = ((level, level, level) for level in (*range(64, 256), *range(1, 64)))
+    free = (gray for gray in grays if gray not in colors)  # one at least: 255 classes, one black
+    return _recoloured(taxonomy, [next(free) if color == _BLACK else color for color in colors])
 
 
 def labelmap_text(taxonomy: Taxonomy) -> str:
     """Return CVAT's table of colours: ``name:red,green,blue:parts:actions`` a line."""
-    entries = [('background', taxonomy.ignored_colors[0])]
-    entries += [(entry.name, entry.color_rgb) for entry in taxonomy.classes]
+    entries = [(_BACKGROUND, _BLACK), *_cvat_labels(taxonomy)]
     lines = [f'{name}:{red},{green},{blue}::' for name, (red, green, blue) in entries]
     return '\n'.join(['# label:color_rgb:parts:actions', *lines]) + '\n'
+
+
+def _cvat_labels(taxonomy: Taxonomy) -> list[tuple[str, _Color]]:
+    """Return the name and colour of each class; CVAT keeps one name for what nobody labelled."""
+    return [
+        ('background class' if entry.name == _BACKGROUND else entry.name, entry.color_rgb)
+        for entry in taxonomy.classes
+    ]
+
+
+def _coloured_as_objects(taxonomy: Taxonomy) -> Taxonomy:
+    """Return a taxonomy in Pascal VOC's colours of objects: class 0 is object 1, no label is 0."""
+    numbers = np.arange(1, taxonomy.num_classes + 1, dtype=np.uint8)[:, None]
+    bits = np.unpackbits(numbers, axis=1, bitorder='little')
+    # Red is of bits 0, 3 and 6, green of 1, 4 and 7, blue of 2 and 5, the highest first.
+    colors = np.hstack([np.packbits(bits[:, channel::3], axis=1) for channel in range(3)])
+    return _recoloured(taxonomy, [(red, green, blue) for red, green, blue in colors.tolist()])
+
+
+def _recoloured(taxonomy: Taxonomy, colors: Sequence[_Color]) -> Taxonomy:
+    pairs = zip(taxonomy.classes, colors, strict=True)
+    classes = tuple(replace(entry, color_rgb=color) for entry, color in pairs)
+    return replace(taxonomy, classes=classes, ignored_colors=(_BLACK,))
 
 
 def _write(path: Path, text: str) -> None:

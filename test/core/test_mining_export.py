@@ -21,10 +21,10 @@ from offroad_seg_core.evaluation.sources.combining import LabelledFrames
 from offroad_seg_core.evaluation.sources.frame import CONFIDENCE, LABEL_MAP
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
 from offroad_seg_core.inference.segmenter import Segmenter
-from offroad_seg_core.mining.annotation_set import labelmap_text, with_background
+from offroad_seg_core.mining.annotation_set import reserve_black
 from offroad_seg_core.mining.coco import coco_regions, run_lengths
 from offroad_seg_core.mining.signals import FrameSignals
-from offroad_seg_core.taxonomy import list_taxonomies, load_taxonomy
+from offroad_seg_core.taxonomy import load_taxonomy
 
 FALCON = load_taxonomy('falcon10')
 SIZE = (64, 96)
@@ -104,7 +104,7 @@ def test_training_reads_what_a_person_corrected(result, tmp_path):
     corrected[:10] = FALCON.index('Rocks')
     corrected[10:20] = 255  # nobody can tell
     mask = folder / 'SegmentationClass' / f'{before.files[0].stem}.png'
-    write_mask(mask, corrected, with_background(FALCON), 'colors')
+    write_mask(mask, corrected, reserve_black(FALCON), 'colors')
     after = load_dataset(*given).frames('train', FALCON)
     np.testing.assert_array_equal(after.read(0)[1], corrected)
     np.testing.assert_array_equal(after.read(1)[1], before.read(1)[1])
@@ -167,7 +167,8 @@ def test_cvat_finds_its_layout(result, chosen):
     with zipfile.ZipFile(folder / 'cvat_masks.zip') as archive:
         listed = archive.read('ImageSets/Segmentation/default.txt').decode().split()
         colors = archive.read('labelmap.txt').decode()
-        masks = [f'SegmentationClass/{name}.png' for name in images]
+        folders = ('SegmentationClass', 'SegmentationObject')
+        masks = [f'{place}/{name}.png' for place in folders for name in images]
         others = ['ImageSets/Segmentation/default.txt', 'labelmap.txt']
         assert sorted(archive.namelist()) == sorted([*masks, *others])
     assert sorted(listed) == images
@@ -179,14 +180,6 @@ def test_cvat_finds_its_layout(result, chosen):
     labels = json.loads((folder / 'cvat_labels.json').read_text())
     assert labels[0] == {'name': 'Trees', 'color': '#228b22', 'attributes': []}
     assert sorted(path.stem for path in (folder / 'JPEGImages').iterdir()) == images
-
-
-@pytest.mark.parametrize('name', list_taxonomies())
-def test_every_taxonomy_has_a_colour_for_no_label(name):
-    taxonomy = load_taxonomy(name)
-    lines = labelmap_text(with_background(taxonomy)).splitlines()[1:]
-    colors = [line.split(':')[1] for line in lines]
-    assert len(lines) == taxonomy.num_classes + 1 == len(set(colors))
 
 
 def test_run_lengths_by_hand():
