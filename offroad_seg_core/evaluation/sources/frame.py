@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,24 +50,31 @@ class Frame:
 
 
 class UniqueNames:
-    """Names of frames by their stamps; a stamp that repeats gets the time of recording too."""
+    """Names of frames by their stamps.
+
+    A stamp that repeats gets the time of recording too, and where that repeats as well, a number.
+    Frames of one time are in one part, so a source that is read from any part on goes on with the
+    names that it has when it is read as a whole.
+    """
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, int]] = set()
+        self._given: Counter[tuple[str, str]] = Counter()
         self._prefix = ''
 
     def within(self, source: str) -> UniqueNames:
         """Return the names of one of several sources, whose cameras it names without it."""
         part = UniqueNames()
-        part._seen, part._prefix = self._seen, f'{source}/'
+        part._given, part._prefix = self._given, f'{source}/'
         return part
 
     def name(self, camera: str, stamp_ns: int, time_ns: int) -> str:
         """Return the name of the next frame."""
-        key = self._prefix + camera, stamp_ns
-        is_new = key not in self._seen and stamp_ns > 0
-        self._seen.add(key)
-        return str(stamp_ns) if is_new else f'{stamp_ns}_{time_ns}'
+        camera, name = self._prefix + camera, str(stamp_ns)
+        if stamp_ns <= 0 or (camera, name) in self._given:
+            name = f'{stamp_ns}_{time_ns}'
+        self._given[camera, name] += 1
+        number = self._given[camera, name]
+        return name if number == 1 else f'{name}_{number}'
 
 
 class Source(Protocol):
