@@ -32,7 +32,8 @@ from offroad_seg_core.evaluation.sources.frame import (
     file_identity,
 )
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
-from offroad_seg_core.evaluation.sources.remote import RemoteDrive, url_name
+from offroad_seg_core.evaluation.sources.remote import RemoteDrive
+from offroad_seg_core.evaluation.sources.urls import url_name
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
 BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import os
 from typing import Any
 
+from offroad_seg_core.evaluation.sources.urls import shown, without_secrets
 from offroad_seg_core.files import atomic_path
 
 try:
@@ -18,6 +19,9 @@ except ImportError as error:
     ) from error
 
 
+_KEPT: tuple[type[Exception], ...] = FileNotFoundError, OSError, ValueError, ImportError
+
+
 class StorageError(ValueError):
     """A place is none that can be read or written here."""
 
@@ -26,16 +30,21 @@ class StorageError(ValueError):
 def reaching(place: str) -> Iterator[None]:
     """Let what a storage library raises be an OSError that names the place.
 
-    The libraries' own kinds, such as that of missing credentials, have no base in common.
+    The libraries' own kinds, such as that of missing credentials, have no base in common, and a
+    FileNotFoundError says no more than a path. Some texts hold the whole URL, signature and all:
+    they are raised anew, with nothing behind them that a traceback could show.
     """
     try:
         yield
-    except (ImportError, OSError, ValueError):
-        raise
     except Exception as error:
-        got = f'{type(error).__name__}: {error}'
-        fix = 'give every node the credentials and the network for it, or correct the URL'
-        raise OSError(f'{place}: got {got}; expected storage that answers; fix: {fix}') from error
+        told = without_secrets(str(error), place)
+        kind = next((base for base in _KEPT if isinstance(error, base)), None)
+        if kind not in (None, FileNotFoundError) and told == str(error):
+            raise
+        got = f'{type(error).__name__}: {told}'
+        fix = 'give every node the credentials and the network for it, correct the URL, or sign it'
+        told = f'{shown(place)}: got {got}; expected storage that answers; fix: {fix} again'
+        raise (kind or OSError)(told) from None
 
 
 def filesystem(place: str) -> tuple[Any, str]:
@@ -51,7 +60,8 @@ def filesystem(place: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         known = 'a path, or a URL such as s3://bucket/drive.mcap'
         fix = 'install what it names on every node, or correct the URL'
-        raise StorageError(f'{place}: got {error}; expected {known}; fix: {fix}') from error
+        got = f'{shown(place)}: got {error}'
+        raise StorageError(f'{got}; expected {known}; fix: {fix}') from error
 
 
 class ChunkStore:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import copy
 import hashlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from offroad_seg_core.evaluation.sources.frame import Frame, Source, SourceError, UniqueNames
+from offroad_seg_core.evaluation.sources.urls import asked, shown, url_name
 from offroad_seg_core.files import scratch_folder
 
 
@@ -36,7 +37,7 @@ class RemoteDrive:
         self._url, self._options = url, [options]
         self._steps: tuple[Callable[[Any], Source], ...] = (open_drive,)
         self.notes: list[str] = []
-        self._fingerprint = _fingerprint(url)
+        self._fingerprint, self._is_file = _look_at(url)
 
     def followed_by(self, step: Callable[[Source], Source], options: Any) -> RemoteDrive:
         """Return the drive with a step after opening it; arguments as of the first step."""
@@ -58,8 +59,7 @@ class RemoteDrive:
         with scratch_folder() as home:
             place = home / url_name(self._url)
             with reaching(self._url):
-                if files.isfile(path):
-                    # Of HTTP, getting all that is below a file makes it a folder.
+                if self._is_file:  # of HTTP, getting all that is below one makes it a folder
                     files.get_file(path, str(place))
                 else:
                     files.get(path, str(place), recursive=True)
@@ -68,7 +68,9 @@ class RemoteDrive:
                 source = step(source)
             if source.description()['kind'] == 'pictures':  # these are read after this folder went
                 got = 'a folder of pictures'
-                raise SourceError(f'{self._url}: got {got}, expected a bag or a video; copy it')
+                raise SourceError(
+                    f'{shown(self._url)}: got {got}, expected a bag or a video; copy it'
+                )
             for _, frame in source.frames(0, names):
                 self.notes = list(source.notes)
                 yield 0, frame
@@ -78,7 +80,7 @@ class RemoteDrive:
         """Return what the frames depend on."""
         return {
             'kind': 'remote',
-            'url': self._url,
+            'url': shown(self._url),
             'files': self._fingerprint,
             'options': self._options,
         }
@@ -87,35 +89,32 @@ class RemoteDrive:
         """Return what people want to know, without fetching it."""
         return {
             'kind': 'bag',
-            'path': _without_query(self._url),
+            'path': shown(self._url),
             'start_ns': None,
             'duration_s': None,
             'cameras': {},
         }
 
 
-def url_name(url: str) -> str:
-    """Return the name of the file or folder that a URL leads to."""
-    return PurePosixPath(_without_query(url)).name
+def _look_at(url: str) -> tuple[str, bool]:
+    """Return what differs when a file at a URL, or one of a folder there, may differ.
 
-
-def _without_query(url: str) -> str:
-    """Return a URL without what is asked of its host: signatures hold slashes, and are secret."""
-    return url.partition('?')[0]
-
-
-def _fingerprint(url: str) -> str:
-    """Return what differs when a file at a URL, or one of a folder there, may differ."""
+    Returns:
+        A hash, which a new signature leaves as it is, and whether the URL leads to one file.
+    """
     from offroad_seg_core.fleet.storage import filesystem, reaching  # needs fsspec
 
     files, path = filesystem(url)
     digest = hashlib.sha256()
     with reaching(url):
         for name in sorted(files.find(path)):
-            # Of HTTP the key is the address alone.
+            # Of HTTP the key is the address alone, with all that is secret in it.
+            key = files.ukey(name) if name == shown(name) else ''
             info = files.info(name)
-            facts = [info.get(key) for key in ('size', 'ETag', 'Last-Modified')]
-            digest.update(f'{name} {files.ukey(name)} {facts}\n'.encode())
-        if not files.exists(path):
-            raise SourceError(f'{url}: not there; fix: give the URL of a bag or a video')
-    return digest.hexdigest()
+            facts = [info.get(fact) for fact in ('size', 'ETag', 'Last-Modified')]
+            digest.update(f'{shown(name)} {asked(name)} {key} {facts}\n'.encode())
+        is_file = files.isfile(path)
+        if not is_file and not files.exists(path):
+            got = f'{shown(url)}: not there'
+            raise SourceError(f'{got}; fix: give the URL of a bag or a video')
+    return digest.hexdigest(), is_file
