@@ -9,6 +9,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 import numpy as np
+from numpy.typing import NDArray
 
 from offroad_seg_core.bags.camera_images import CameraImage
 from offroad_seg_core.evaluation.sources.frame import (
@@ -99,6 +100,26 @@ def _frame(index: int, picture: av.VideoFrame) -> Frame:
     stamp_ns = round((picture.time or 0.0) * 1e9)
 
     def load() -> CameraImage:
-        return CameraImage(np.asarray(picture.to_ndarray(format='bgr24'), np.uint8), 'bgr')
+        pixels = np.asarray(picture.to_ndarray(format='bgr24'), np.uint8)
+        side_data: Any = picture.side_data  # PyAV's types know no more than motion vectors
+        if 'DISPLAYMATRIX' in side_data:
+            pixels = _as_shown(pixels, bytes(side_data['DISPLAYMATRIX']))
+        return CameraImage(pixels, 'bgr')
 
     return Frame(CAMERA, f'{index:06d}', stamp_ns, stamp_ns, load, environment=CAMERA)
+
+
+def _as_shown(pixels: NDArray[np.uint8], matrix: bytes) -> NDArray[np.uint8]:
+    """Return stored pixels ``(H, W, 3)`` turned and mirrored as players show them.
+
+    PyAV's angle alone takes a mirrored picture for one that is upside down.
+
+    Args:
+        pixels: As stored.
+        matrix: 3x3 int32, which the row (x, y, 1) of a stored place is multiplied by.
+    """
+    turn = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2]
+    if abs(turn[0, 0]) < abs(turn[0, 1]):  # a phone held upright
+        pixels, turn = pixels.swapaxes(0, 1), turn[::-1]
+    x_step, y_step = (-1 if factor < 0 else 1 for factor in turn.diagonal())
+    return np.ascontiguousarray(pixels[::y_step, ::x_step])

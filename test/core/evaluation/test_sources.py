@@ -74,34 +74,6 @@ def test_stamps_in_names(stem, stamp_ns):
     assert stamp_in_name(stem) == stamp_ns
 
 
-def test_videos(drives, predictor, tmp_path):
-    from offroad_seg_core.video import open_video
-
-    labels, _ = drives.scene()
-    path = tmp_path / 'drive.mp4'
-    with open_video(path, drives.SIZE) as video:
-        for index in range(20):
-            video.write(drives.TAXONOMY.palette_bgr[labels], 0.1 * index)
-    folder = drives.run(path, predictor, tmp_path / 'result')
-    rows = drives.table(folder)
-    assert [int(row['stamp_ns']) for row in rows] == [100_000_000 * n for n in range(20)]
-    assert float(rows[19]['share_Landscape']) == pytest.approx(0.5, abs=0.1)
-    source = open_frames(path)
-    assert [frame.name for _, frame in frames_of(source, 1)] == [f'{n:06d}' for n in range(16, 20)]
-    whole = [frame.load().pixels for _, frame in frames_of(source)]
-    data = bytearray(path.read_bytes())
-    data[-200:] = bytes(200)  # the last pictures
-    path.write_bytes(data)
-    damaged = open_frames(path)
-    left = [frame.load().pixels for _, frame in frames_of(damaged)]
-    assert 1 <= len(left) <= 20
-    np.testing.assert_array_equal(left[0], whole[0])
-    assert 'damaged, a part was not read' in damaged.notes[0]
-    path.write_text('no video')
-    with pytest.raises(SourceError, match='expected a video'):
-        open_frames(path)
-
-
 def test_datasets(drives, predictor, tmp_path):
     labels, truth = drives.scene()
     for name in ('images', 'labels'):
