@@ -1,31 +1,74 @@
-"""Open what is whole of a bag that lost its metadata.yaml, or the end of a file."""
+"""Open the files of a bag one by one: those that are whole, and what is whole of the others.
+
+So are bags read that were compressed, that lost their metadata.yaml, or the end of a file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 import re
 from tempfile import TemporaryDirectory
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcap.exceptions import McapError
 import yaml
 
-from offroad_seg_core.bags.library import McapReader, ReaderError, Sqlite3Reader, zstd
+from offroad_seg_core.bags.library import McapReader, ReaderError, Sqlite3Reader
 from offroad_seg_core.bags.mcap_mending import MendedMcap
 from offroad_seg_core.bags.reading import READ_ERRORS, Bag, BagError, is_unfinished
 from offroad_seg_core.bags.sqlite_mending import MendedSqlite
-from offroad_seg_core.files import scratch_folder
+from offroad_seg_core.bags.unpacking import COMPRESSED, PackedStorage
 
 _SUFFIXES = ('.mcap', '.db3')
-_COMPRESSED = '.zstd'
-_BLOCK_BYTES = 1 << 20
 _FRESH_S = 10.0
+_MOST_REMEMBERED = 256
 
 
-def open_damaged(path: Path, error: Exception, stack: ExitStack) -> Bag:
+class _Listing(NamedTuple):
+    """What a bag consists of.
+
+    Attributes:
+        files: In their order; of each the forms in which it is there.
+        notes: What is missing.
+        why: What is wrong with the list itself.
+        custom_data: Texts that the recorder stored.
+    """
+
+    files: Sequence[Sequence[Path]]
+    notes: Sequence[str] = ()
+    why: str = ''
+    custom_data: Mapping[str, str] | None = None
+
+
+class _Opened(NamedTuple):
+    """A file that was opened.
+
+    Attributes:
+        file: Its path.
+        storage: None if nothing in it can be read.
+        note: What of it cannot be read.
+    """
+
+    file: Path
+    storage: Any
+    note: str = ''
+
+    @property
+    def num_messages(self) -> int:
+        """Whole messages."""
+        return self.storage.metadata.message_count if self.storage else -1
+
+
+class _UnreadableError(Exception):
+    """Nothing in a file can be read."""
+
+
+def open_files(path: Path, error: Exception, stack: ExitStack) -> Bag:
     """Open the files of a bag one by one.
 
     Args:
@@ -35,70 +78,119 @@ def open_damaged(path: Path, error: Exception, stack: ExitStack) -> Bag:
 
     Raises:
         BagError: Nothing in it can be read.
+        OSError: There is no room to unpack it.
     """
-    notes: list[str] = []
-    files, why = _list_files(path, notes)
-    opened = [(file, _open_file(file, notes, stack)) for file in files]
-    storages = [storage for _, storage in opened if storage is not None]
+    listing = _list_files(path)
+    notes, storages = list(listing.notes), []
+    for forms in listing.files:
+        opened, own_notes = _open_best(forms, stack)
+        notes += own_notes
+        if opened.storage is not None:
+            storages.append(opened.storage)
     if not any(storage.metadata.message_count or storage.connections for storage in storages):
-        told = '; '.join(notes) or why or str(error)
+        told = '; '.join(notes) or listing.why or str(error)
         expected = 'a rosbag2 folder, .mcap or .db3 file with whole messages'
         raise BagError(f'{path}: got {told}; expected {expected}; copy or record it again')
-    return Bag(path, storages, [f'{path}: {why}', *notes] if why else notes)
+    if listing.why:
+        notes.insert(0, f'{path}: {listing.why}')
+    return Bag(path, storages, notes, listing.custom_data)
 
 
-def _list_files(path: Path, notes: list[str]) -> tuple[list[Path], str]:
-    """Return the files of a bag in their order, and what is wrong with their list."""
+def _list_files(path: Path) -> _Listing:
     if path.is_file():
-        return [path], ''
+        return _Listing([[path]])
     metadata = path / 'metadata.yaml'
     try:
         content = yaml.safe_load(metadata.read_text(encoding='utf-8'))
-        names = content['rosbag2_bagfile_information']['relative_file_paths']
-        files = [path / Path(name).name for name in names]
+        told = content['rosbag2_bagfile_information']
+        files = [path / Path(name).name for name in told['relative_file_paths']]
+        custom_data = dict(told.get('custom_data') or {})
     except FileNotFoundError:
-        return _look(path), 'has no metadata.yaml'
+        return _Listing(_look(path), why='has no metadata.yaml')
     except (*READ_ERRORS, yaml.YAMLError):
-        return _look(path), 'its metadata.yaml is damaged'
-    notes += [f'{file} is missing' for file in files if not file.is_file()]
-    return [file for file in files if file.is_file()], ''
+        return _Listing(_look(path), why='its metadata.yaml is damaged')
+    missing = [f'{file} is missing' for file in files if not file.is_file()]
+    return _Listing([[file] for file in files if file.is_file()], missing, '', custom_data)
 
 
-def _look(folder: Path) -> list[Path]:
-    def place(file: Path) -> list[str | int]:
-        return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', file.name)]
+def _look(folder: Path) -> list[list[Path]]:
+    """Return the files of a bag without their list; of one also compressed, both together."""
 
-    suffixes = (*_SUFFIXES, *(suffix + _COMPRESSED for suffix in _SUFFIXES))
-    return sorted((f for f in folder.iterdir() if f.name.endswith(suffixes)), key=place)
+    def name(file: Path) -> str:
+        return file.name.removesuffix(COMPRESSED)
+
+    def place(file: Path) -> tuple[list[str | int], str]:
+        parts = re.split(r'(\d+)', name(file))
+        return [int(part) if part.isdigit() else part for part in parts], file.name
+
+    found = sorted((f for f in folder.iterdir() if name(f).endswith(_SUFFIXES)), key=place)
+    return [list(forms) for _, forms in groupby(found, key=name)]
 
 
-def _open_file(file: Path, notes: list[str], stack: ExitStack) -> Any:
-    """Return an open storage, None if nothing in the file can be read; adds to the notes."""
-    plain, is_cut = _decompress(file, stack) if file.suffix == _COMPRESSED else (file, False)
+def _open_best(forms: Sequence[Path], stack: ExitStack) -> tuple[_Opened, list[str]]:
+    """Open a file in the first of its forms that is whole, else in that with most messages.
+
+    A recorder that is killed while it compresses a file leaves both, as `zstd -d` does.
+    """
+    opened: list[_Opened] = []
+    for file in forms:
+        opened.append(_open_file(file, stack))
+        if not opened[-1].note:
+            break
+    best = max(opened, key=lambda entry: (not entry.note, entry.num_messages))
+    notes = [best.note] if best.note else []
+    instead = f'{best.file.name} is read in its place'
+    notes += [f'{file} was left out: {instead}' for file in forms if file != best.file]
+    return best, notes
+
+
+def _open_file(file: Path, stack: ExitStack) -> _Opened:
+    try:
+        if file.suffix == COMPRESSED:
+            about = file.stat()
+            storage: Any = _packed(file.absolute(), about.st_size, about.st_mtime_ns)
+            is_cut = storage.is_cut
+        else:
+            storage, is_cut = _open_plain(file, stack)
+    except _UnreadableError as error:
+        return _Opened(file, None, f'{file} {error}')
+    return _Opened(file, storage, _cut_note(file, storage) if is_cut else '')
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _packed(file: Path, num_bytes: int, mtime_ns: int) -> PackedStorage:
+    """Return a compressed file; it is not unpacked again to know what is in it."""
+    del num_bytes, mtime_ns  # one that changed is another one
+    return PackedStorage(file, _open_plain)
+
+
+def _open_plain(file: Path, stack: ExitStack) -> tuple[Any, bool]:
+    """Return an open storage, and whether the end of the file is missing.
+
+    Raises:
+        _UnreadableError: Nothing in it can be read.
+    """
     openers: dict[str, tuple[type, Callable[[Path], Any]]] = {
         '.mcap': (McapReader, _mend_mcap),
         '.db3': (Sqlite3Reader, MendedSqlite),
     }
-    if plain.suffix not in openers:
-        notes.append(f'{file} is no .mcap or .db3 file')
-        return None
-    usual, mend = openers[plain.suffix]
+    if file.suffix not in openers:
+        raise _UnreadableError('is no .mcap or .db3 file')
+    usual, mend = openers[file.suffix]
+    is_cut = False
     try:
-        if is_unfinished(plain):
+        if is_unfinished(file):
             raise ReaderError('its recorder did not close it')
-        storage = usual(_without_uri_signs(plain, stack))
+        storage = usual(_without_uri_signs(file, stack))
         storage.open()
-    except READ_ERRORS as error:
-        try:
-            storage = mend(plain)
-        except (*READ_ERRORS, McapError) as second:
-            notes.append(f'{file} cannot be read: {second or error}')
-            return None
+    except READ_ERRORS:
         is_cut = True
+        try:
+            storage = mend(file)
+        except (*READ_ERRORS, McapError) as error:
+            raise _UnreadableError(f'cannot be read: {error}') from error
     stack.callback(storage.close)
-    if is_cut:
-        notes.append(_cut_note(file, storage))
-    return storage
+    return storage, is_cut
 
 
 def _without_uri_signs(file: Path, stack: ExitStack) -> Path:
@@ -115,18 +207,6 @@ def _mend_mcap(file: Path) -> McapReader:
     storage = McapReader(MendedMcap(file))  # type: ignore[arg-type]
     storage.open()
     return storage
-
-
-def _decompress(file: Path, stack: ExitStack) -> tuple[Path, bool]:
-    """Return the file's content as a file, as far as it goes, and whether its end is missing."""
-    plain = stack.enter_context(scratch_folder()) / file.stem
-    try:
-        with zstd.open(file, 'rb') as source, plain.open('wb') as target:
-            while block := source.read(_BLOCK_BYTES):
-                target.write(block)
-    except (EOFError, zstd.ZstdError):
-        return plain, True
-    return plain, False
 
 
 def _cut_note(file: Path, storage: Any) -> str:

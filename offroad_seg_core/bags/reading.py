@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 import copy
 import heapq
 import logging
@@ -22,6 +22,7 @@ from offroad_seg_core.bags.library import (
     zstd,
 )
 from offroad_seg_core.bags.loose_mcap import LooseMcap
+from offroad_seg_core.bags.unpacking import PackedStorage, is_compressed, keeping_unpacked
 
 log = logging.getLogger(__name__)
 
@@ -115,39 +116,32 @@ class Bag:
             start: Only messages at or after this time, ns.
             stop: Only messages before this time, ns.
         """
-        pieces = self._pieces(connections or self.connections)
-        waiting = deque(enumerate(sorted(pieces, key=lambda piece: piece.start_time)))
-        # The next message of each open piece; one is opened when its time has come.
-        heads: list[tuple[int, int, _Message, Iterator[_Message]]] = []
+        wanted = connections or self.connections
+        parts = [
+            (storage.metadata.start_time, self._of_storage(storage, merged, wanted, start, stop))
+            for storage, merged in zip(self._storages, self._merged, strict=True)
+        ]
+        yield from _in_order(parts)
 
-        def push(rank: int, messages: Iterator[_Message]) -> None:
-            message = next(messages, None)
-            if message is not None:
-                heapq.heappush(heads, (message[1], rank, message, messages))
-
-        while waiting or heads:
-            while waiting and (not heads or waiting[0][1].start_time <= heads[0][0]):
-                rank, piece = waiting.popleft()
-                push(rank, self._read(piece, start, stop))
-            if heads:
-                _, rank, message, messages = heapq.heappop(heads)
-                yield message
-                push(rank, messages)
-
-    def _pieces(self, wanted: Collection[Connection]) -> Iterator[_Piece]:
-        """Yield what can be read independently of the rest."""
-        for storage, merged in zip(self._storages, self._merged, strict=True):
-            own = [entry for entry in storage.connections if merged[entry.id] in wanted]
-            if not own:
-                continue
-            chunks = getattr(storage, 'chunks', ())
-            for chunk in chunks:
-                single = copy.copy(storage)
-                single.chunks = [chunk]
-                yield _Piece(chunk.message_start_time, single, own, merged)
-            if not chunks:
-                whole = LooseMcap(storage) if isinstance(storage, McapReader) else storage
-                yield _Piece(storage.metadata.start_time, whole, own, merged)
+    def _of_storage(
+        self,
+        storage: Any,
+        merged: Mapping[int, Connection],
+        wanted: Collection[Connection],
+        start: int | None,
+        stop: int | None,
+    ) -> Iterator[_Message]:
+        """Yield what is wanted of one file; a compressed one is unpacked meanwhile."""
+        own = [entry for entry in storage.connections if merged[entry.id] in wanted]
+        is_packed = isinstance(storage, PackedStorage)
+        if not own or (is_packed and storage.is_outside(start, stop)):
+            return
+        with storage.opened() if is_packed else nullcontext(storage) as opened:
+            parts = [
+                (piece.start_time, self._read(piece, start, stop))
+                for piece in _pieces(opened, own, merged)
+            ]
+            yield from _in_order(parts)
 
     def _read(self, piece: _Piece, start: int | None, stop: int | None) -> Iterator[_Message]:
         """Yield what is wanted of a piece, until its end or a damaged place."""
@@ -185,7 +179,7 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
     path = Path(path)
     if not path.exists():
         raise BagError(f'{path}: no such bag; fix: give a rosbag2 folder or file')
-    with ExitStack() as stack:
+    with keeping_unpacked(), ExitStack() as stack:
         yield _open(path, stack)
 
 
@@ -193,12 +187,14 @@ def _open(path: Path, stack: ExitStack) -> Bag:
     try:
         if is_unfinished(path):
             raise ReaderError('its recorder did not close it')
+        if is_compressed(path):  # rosbags would unpack all of its files at once, each time
+            raise ReaderError('its files were compressed')
         storage = stack.enter_context(Reader(path)).storage
     except READ_ERRORS as error:
         # Here and not above: whole bags need no mcap library.
-        from offroad_seg_core.bags.mending import open_damaged
+        from offroad_seg_core.bags.mending import open_files
 
-        return open_damaged(path, error, stack)
+        return open_files(path, error, stack)
     custom_data = storage.metadata.custom or {}
     # A folder's reader reads its files one after another; here they are merged by time.
     return Bag(path, getattr(storage, 'storages', [storage]), custom_data=custom_data)
@@ -214,6 +210,41 @@ def contents(bag: Bag) -> str:
     """Return the topics and types of an open bag for people to read."""
     topics = {f'{connection.topic} ({connection.msgtype})' for connection in bag.connections}
     return ', '.join(sorted(topics)) or 'no topics at all'
+
+
+def _pieces(
+    storage: Any, own: list[Connection], merged: Mapping[int, Connection]
+) -> Iterator[_Piece]:
+    """Yield what of a file can be read independently of the rest."""
+    chunks = getattr(storage, 'chunks', ())
+    for chunk in chunks:
+        single = copy.copy(storage)
+        single.chunks = [chunk]
+        yield _Piece(chunk.message_start_time, single, own, merged)
+    if not chunks:
+        whole = LooseMcap(storage) if isinstance(storage, McapReader) else storage
+        yield _Piece(storage.metadata.start_time, whole, own, merged)
+
+
+def _in_order(parts: Iterable[tuple[int, Iterator[_Message]]]) -> Iterator[_Message]:
+    """Merge messages by their times; no part is begun before the time that is given with it."""
+    waiting = deque(enumerate(sorted(parts, key=lambda part: part[0])))
+    # The next message of each part that was begun.
+    heads: list[tuple[int, int, _Message, Iterator[_Message]]] = []
+
+    def push(rank: int, messages: Iterator[_Message]) -> None:
+        message = next(messages, None)
+        if message is not None:
+            heapq.heappush(heads, (message[1], rank, message, messages))
+
+    while waiting or heads:
+        while waiting and (not heads or waiting[0][1][0] <= heads[0][0]):
+            rank, (_, messages) = waiting.popleft()
+            push(rank, messages)
+        if heads:
+            _, rank, message, messages = heapq.heappop(heads)
+            yield message
+            push(rank, messages)
 
 
 def _inflate(data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from offroad_seg_core.bags.camera_topics import CameraTopic
 from offroad_seg_core.bags.definitions import header_frame_id, header_stamp_ns
 from offroad_seg_core.bags.pictures import choose_cameras, decode_picture
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
+from offroad_seg_core.bags.unpacking import is_compressed
 from offroad_seg_core.evaluation.labels_beside import Beside, PicturesWithLabels
 from offroad_seg_core.evaluation.recorded_labels import LabelsBeside, decode_class_ids
 from offroad_seg_core.evaluation.sources.frame import (
@@ -74,8 +75,7 @@ class BagFrames:
             self.types = {entry.topic: entry.msgtype for entry in bag.connections}
         self.num_parts = -(-self.num_frames // FRAMES_A_PART)
         # Damage may hide what is behind it; a file that was compressed is decompressed as a whole.
-        is_packed = any(name.endswith('.zstd') for name, *_ in file_identity(self.path))
-        self.can_seek = not (self._notes or is_packed)
+        self.can_seek = not (self._notes or is_compressed(self.path))
 
     @property
     def notes(self) -> list[str]:
