@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+import errno
 import fcntl
 import hashlib
 import os
 from pathlib import Path
 import shutil
+import socket
 import tempfile
+from typing import TextIO
 import uuid
 
 _SCRATCH = '.offroad_seg_scratch_'
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What network file systems without locks say."""
+
+
+class ProcessAtWorkError(Exception):
+    """Another process holds what this one wants; the message is who that is."""
 
 
 @contextmanager
@@ -52,6 +61,47 @@ def scratch_folder() -> Iterator[Path]:
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def only_process(path: Path) -> Iterator[None]:
+    """Hold a file that lets one process at a time into its block, and says which one it is.
+
+    The file goes with the block. After ``kill -9`` it stays and holds nobody off. Where the file
+    system has no locks everybody is let in.
+
+    Raises:
+        ProcessAtWorkError: Another process is in its block.
+        OSError: The file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _lock_file(path) as stream:
+        try:
+            stream.truncate(0)
+            stream.write(f'process {os.getpid()} on {socket.gethostname()}')
+            stream.flush()
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock_file(path: Path) -> TextIO:
+    """Return a file that is locked, at its path until this process removes it."""
+    while True:
+        stream = path.open('a+', encoding='utf-8')
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # the latter from SMB
+            with stream:
+                stream.seek(0)
+                raise ProcessAtWorkError(stream.read() or 'another process') from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                stream.close()
+                raise
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream
+        stream.close()  # removed by another process between the two calls
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from tqdm import tqdm
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.places import local_path
 from offroad_seg_ros.demo_evaluation import evaluate_replay
-from offroad_seg_ros.demo_folder import SUMMARY, result_folder
+from offroad_seg_ros.demo_folder import result_folder, write_summary
 from offroad_seg_ros.demo_inputs import (
     DemoInput,
     DriveOptions,
@@ -38,7 +39,7 @@ from offroad_seg_ros.demo_inputs import (
 from offroad_seg_ros.demo_pictures import write_contact_sheet, write_video
 from offroad_seg_ros.demo_process import DemoError, NodeProcess, isolated_environment
 from offroad_seg_ros.demo_replay import Replay, open_replay
-from offroad_seg_ros.demo_report import summarize, table, write_summary
+from offroad_seg_ros.demo_report import summarize, table
 from offroad_seg_ros.installation import added_environment
 from offroad_seg_ros.launch_plan import LaunchPlan, camera_arguments, plan_segment
 from offroad_seg_ros.playback import PlayerOptions
@@ -163,7 +164,7 @@ def run(given: argparse.Namespace) -> Path:
         DemoError: the node failed.
     """
     started, steps = time.monotonic(), _Steps()
-    with result_folder(given.output) as folder:
+    with result_folder(given.output, (given.bag, given.images, given.bundle)) as folder:
         with steps.step('input_s', _input_text(given)):
             demo_input = _make_input(given, folder)
         arguments = camera_arguments(demo_input.cameras)
@@ -177,7 +178,7 @@ def run(given: argparse.Namespace) -> Path:
         summary['seconds'] = {**steps.seconds, 'total_s': round(time.monotonic() - started, 1)}
         figures = table(summary)
         (folder / 'report.md').write_text(_markdown(summary, figures), encoding='utf-8')
-        write_summary(folder / SUMMARY, summary)
+        write_summary(folder, summary)
     _say(f'\n{figures}\n{_remark(summary)}\n\nin {time.monotonic() - started:.0f} s made:')
     for path in sorted(given.output.iterdir()):
         _say(f'  {path}{"/" if path.is_dir() else ""}')
@@ -223,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--bag', type=Path, help='play this bag instead of a rendered drive')
     source.add_argument('--images', type=Path, help='play the pictures of this folder')
-    parser.add_argument('--output', type=Path, default=Path('demo_output'), help='result folder')
+    parser.add_argument('--output', type=local_path, default='demo_output', help='result folder')
     parser.add_argument('--bundle', default='', help='model bundle; default: the shipped one')
     parser.add_argument('--engine', default='auto', help='auto, onnxruntime, openvino, …')
     parser.add_argument('--duration', type=float, metavar='S', help='play only the first seconds')

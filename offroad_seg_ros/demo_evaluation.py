@@ -12,10 +12,10 @@ from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.inputs import TruthOptions, find_truth, recorded_labels
 from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
-from offroad_seg_core.evaluation.result import read_summary
 from offroad_seg_core.evaluation.sources.bag import BagFrames
 from offroad_seg_core.evaluation.sources.combining import LabelledFrames
 from offroad_seg_core.evaluation.sources.frame import TARGET
+from offroad_seg_core.evaluation.summary import read_summary
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_ros.demo_inputs import DemoInput

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+import json
+import os
 from pathlib import Path
 import shutil
+from typing import Any
 import uuid
 
-SUMMARY = 'summary.json'
+from offroad_seg_core.files import atomic_path
+from offroad_seg_core.places import OutputError, output_place
 
-
-class FolderError(ValueError):
-    """The result folder cannot be used."""
+_SUMMARY = 'summary.json'
+_MAKER = {'made_by': 'offroad_seg_ros.demo'}
+"""Tells the demo's summary from that of an evaluation, and of anything else."""
 
 
 @contextmanager
-def result_folder(path: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside ``path`` that becomes ``path`` when the block ends well.
+def result_folder(given: Path, inputs: Iterable[str | Path | None] = ()) -> Iterator[Path]:
+    """Yield a hidden folder beside a place that becomes it when the block ends well.
 
-    An older result is replaced in that moment and not before. A folder that is no result of the
-    demo is never touched. When the block raises, nothing is left but the older result.
+    An older result of the demo is replaced in that moment and not before; anything else is never
+    touched. When the block raises, nothing is left but the older result.
+
+    Args:
+        given: The place.
+        inputs: What is read.
 
     Raises:
-        FolderError: ``path`` holds something else.
+        OutputError: The place holds something else, or is none that a result can take.
     """
-    path = path.absolute()
-    is_ours = not path.exists() or (path.is_dir() and (path / SUMMARY).is_file())
-    if not is_ours and not (path.is_dir() and not any(path.iterdir())):
-        fix = 'give another folder: --output DIR'
-        raise FolderError(f'{path}: got something that is no older demo result; {fix}')
+    path = output_place(given, inputs)
+    _check_free(path)
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        _check_free(path)
         if path.exists():
             older = temporary.with_name(temporary.name + '.old')
             path.rename(older)
@@ -43,3 +49,26 @@ def result_folder(path: Path) -> Iterator[Path]:
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_summary(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Write the figures of a result as JSON, which makes the folder one of the demo's."""
+    with atomic_path(folder / _SUMMARY) as path:
+        text = json.dumps({**_MAKER, **figures}, indent=2, ensure_ascii=False)
+        path.write_text(text + '\n', encoding='utf-8')
+
+
+def _check_free(path: Path) -> None:
+    is_new = not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+    if not is_new and not _is_result(path):
+        got = 'something that is no older demo result'
+        fix = 'give another folder: --output DIR'
+        raise OutputError(f'{path}: got {got}; expected a new folder; fix: {fix}')
+
+
+def _is_result(folder: Path) -> bool:
+    try:
+        content = json.loads((folder / _SUMMARY).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and _MAKER.items() <= content.items()

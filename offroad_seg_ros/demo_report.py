@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from offroad_seg_core.files import atomic_path
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 from offroad_seg_core.taxonomy import Taxonomy
@@ -78,12 +75,6 @@ def table(summary: Mapping[str, Any]) -> str:
     rights = ['-' * (width + 1) + ':' for width in widths[1:]]
     rule = '|'.join(['', ':' + '-' * (widths[0] + 1), *rights, ''])
     return '\n'.join([text[0], rule, *text[1:]])
-
-
-def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write the figures as JSON."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + '\n', 'utf-8')
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

@@ -22,8 +22,6 @@ from typing import TypeVar, get_args
 
 from offroad_seg_core.datasets.mask_values import MaskFormat
 from offroad_seg_core.evaluation.command import (
-    add_output_options,
-    chosen_outputs,
     guarded,
     open_reference,
     recorded_engine,
@@ -41,7 +39,12 @@ from offroad_seg_core.evaluation.inputs import (
     open_frames,
     with_labels,
 )
-from offroad_seg_core.evaluation.latencies import read_latencies
+from offroad_seg_core.evaluation.latencies import FRAMES, read_latencies
+from offroad_seg_core.evaluation.output_options import (
+    add_output_options,
+    chosen_outputs,
+    settle_places,
+)
 from offroad_seg_core.evaluation.predictors import (
     Predictor,
     RecordedPredictor,
@@ -105,10 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    _check_mcap(given)
+    settle_places(given, _read(given))
     problems: list[str] = []
     places = drive_names(given.inputs)
-    frames = _each(places, lambda place: open_frames(place, given.topics), problems)
+    frames = _each(places, lambda _, place: open_frames(place, given.topics), problems)
     cameras = _cameras(given, frames)
     latencies_ms = _latencies_ms(given, cameras)
     engine, precision = recorded_engine(
@@ -125,7 +128,7 @@ def _run(given: argparse.Namespace) -> int:
     try:
         reference = _reference(given, params)
         labels = _label_options(given, predictor.taxonomy)
-        named = _each(frames, lambda entry: with_labels(entry, labels), problems)
+        named = _each(frames, lambda name, entry: with_labels(entry, labels, name), problems)
         several = len(places) > 1
         source = SeveralSources(named, problems) if several else next(iter(named.values()))
         outputs = chosen_outputs(
@@ -154,22 +157,22 @@ def _run(given: argparse.Namespace) -> int:
         predictor.close()
 
 
-def _check_mcap(given: argparse.Namespace) -> None:
-    """Refuse to write over what is read, or into its folder."""
-    places = [Path(place).resolve() for place in given.inputs]
-    if given.mcap and {given.mcap.resolve(), given.mcap.resolve().parent} & {*places}:
-        fix = 'name another file'
-        raise ValueError(f'--mcap: got {given.mcap}, which is read; expected a new one; {fix}')
+def _read(given: argparse.Namespace) -> list[str | Path | None]:
+    """Return the places that are read, as far as they were given."""
+    labels = [given.labels_from, None if given.truth in (AUTO, NONE) else given.truth]
+    latencies = given.latencies and given.latencies / FRAMES
+    settings = [given.params_file, given.bundle, given.reference]
+    return [*given.inputs, *labels, latencies, *settings]
 
 
 def _each(
-    drives: Mapping[str, _Given], step: Callable[[_Given], Source], problems: list[str]
+    drives: Mapping[str, _Given], step: Callable[[str, _Given], Source], problems: list[str]
 ) -> dict[str, Source]:
     """Return what a step makes of each drive; what is wrong with the others joins the problems."""
     found = {}
     for name, entry in drives.items():
         try:
-            found[name] = step(entry)
+            found[name] = step(name, entry)
         except (ValueError, OSError) as error:
             # Of several drives, one that is no good does not cost the others.
             if len(drives) == 1:
@@ -259,7 +262,8 @@ def _label_options(given: argparse.Namespace, classes: Taxonomy) -> LabelOptions
         given.truth_mapping,
         given.truth_format,
     )
-    return LabelOptions(classes, None if given.reference else truth, given.labels_from)
+    is_alone = len(given.inputs) == 1
+    return LabelOptions(classes, None if given.reference else truth, given.labels_from, is_alone)
 
 
 if __name__ == '__main__':

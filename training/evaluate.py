@@ -15,7 +15,7 @@ from pathlib import Path
 import sys
 
 from offroad_seg_core.datasets import load_dataset
-from offroad_seg_core.evaluation import command
+from offroad_seg_core.evaluation import command, output_options
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.predictions import CheckpointPredictor, validation_indices
 from offroad_seg_core.evaluation.predictors import (
@@ -45,7 +45,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add('--max-frames', type=int, default=0, help='evenly spaced, as validations are; 0: all')
     add('--reference', metavar='BUNDLE', help='compare with this model, not truth')
     command.add_pass_options(parser)
-    command.add_output_options(parser)
+    output_options.add_output_options(parser)
     add('overrides', nargs='*', help='key=value of the data set, such as root=/data/falcon')
     return parser.parse_intermixed_args(arguments)
 
@@ -69,13 +69,17 @@ def open_reference(options: argparse.Namespace) -> Predictor | None:
 
 
 def run(options: argparse.Namespace) -> int:
+    read = [options.data, options.checkpoint, options.bundle, options.reference]
+    output_options.settle_places(options, read)
     predictor = open_predictor(options)
     dataset = load_dataset(options.data, options.overrides)
     frames = dataset.frames(options.split, predictor.taxonomy)
+    files = [path for entry in frames.files for path in (entry.image, entry.label) if path]
+    output_options.settle_places(options, {path.parent for path in files})
     kept = frames.subset(validation_indices(len(frames), options.max_frames))
     reference = open_reference(options)
     source = DatasetFrames(kept, title := f'{options.data.stem}, {options.split}')
-    outputs = command.chosen_outputs(options, predictor.taxonomy, predictor.cost_table)
+    outputs = output_options.chosen_outputs(options, predictor.taxonomy, predictor.cost_table)
     more = {'meter': MeterConfig(), 'title': title, 'num_hard': options.export_hard}
     evaluation = Evaluation(source, predictor, options.output, reference, outputs, **more)
     if not options.may_replace:

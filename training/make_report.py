@@ -18,10 +18,11 @@ import sys
 
 from offroad_seg_core.datasets import load_dataset
 from offroad_seg_core.evaluation.drive_report.build import write_drive_report
-from offroad_seg_core.evaluation.parts import SUMMARY
 from offroad_seg_core.evaluation.predictions import PredictionOptions
 from offroad_seg_core.evaluation.report.report import write_report
+from offroad_seg_core.evaluation.summary import SUMMARY
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.places import local_path
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,7 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help='folders of runs (or result.json files), or of evaluations',
     )
-    add('--output', type=Path, required=True, help='folder of the report')
+    add('--output', type=local_path, required=True, help='folder of the report')
     add('--data', type=Path, help="a file of config/data; default: each run's own frames")
     add('--max-frames', type=int, default=0, help="default: as in the run's validations")
     add('--no-predictions', action='store_true', help='show what training recorded, at once')

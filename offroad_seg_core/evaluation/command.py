@@ -1,4 +1,4 @@
-"""What every command that evaluates does the same way: outputs, progress, words at the end."""
+"""What every command that evaluates does the same way: engines, progress, words at the end."""
 
 from __future__ import annotations
 
@@ -6,117 +6,25 @@ import argparse
 from collections.abc import Callable
 import errno
 import logging
-import os
 from pathlib import Path
 import signal
 import sys
 from typing import Any, Literal
 
-import numpy as np
 from tqdm import tqdm
 
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
-from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
-from offroad_seg_core.evaluation.outputs.labels import LabelFiles
-from offroad_seg_core.evaluation.outputs.overlay_video import OverlayVideo
-from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
-from offroad_seg_core.evaluation.outputs.sink import Sink
-from offroad_seg_core.evaluation.parts import read_identity
-from offroad_seg_core.evaluation.result import read_summary
+from offroad_seg_core.evaluation.parts import in_work, read_identity
+from offroad_seg_core.evaluation.summary import read_summary
 from offroad_seg_core.inference.engines import EngineError
 from offroad_seg_core.inference.pipeline import Passes
 from offroad_seg_core.inference.segmenter import Segmenter
 from offroad_seg_core.inference.sliding_window import parse_sliding_window
 from offroad_seg_core.inference.tta import TTA_VIEWS
-from offroad_seg_core.label_names import label_names_json
-from offroad_seg_core.legend import legend_entries
-from offroad_seg_core.mining.signals import FrameSignals
-from offroad_seg_core.taxonomy import Taxonomy
-from offroad_seg_core.visualization import DEFAULT_ALPHA
 
 log = logging.getLogger(__name__)
 
 _QUIET_PERIOD_S = 5.0
-LABELS = ('png', 'bag', 'both', 'none')
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is written."""
-    add = parser.add_argument
-    add('--output', type=Path, metavar='DIR', help='folder of the result')
-    add('--labels', choices=LABELS, default='png', help='how label maps are written')
-    add('--video', action='store_true', help='also write overlay videos')
-    add('--mcap', type=Path, metavar='FILE', help='also write a file for Foxglove')
-    add(
-        '--pictures-every',
-        type=int,
-        default=1,
-        metavar='N',
-        help='of the report: every Nth frame has a picture; 0: none',
-    )
-    add(
-        '--export-hard',
-        type=int,
-        default=0,
-        metavar='N',
-        help='also write N frames worth labelling, with pre-labels, for CVAT and COCO tools',
-    )
-    add('--restart', action='store_true', help='forget an unfinished result')
-    add(
-        '--ray',
-        nargs='?',
-        const=os.environ.get('RAY_ADDRESS', 'local'),
-        metavar='ADDRESS',
-        help='do it on a Ray cluster: host:port or auto; alone: on all cores of this machine',
-    )
-    add(
-        '--chunks',
-        default='',
-        metavar='PLACE',
-        help='of --ray: folder or URL that keeps finished pieces for later runs, too',
-    )
-
-
-def chosen_outputs(
-    given: argparse.Namespace,
-    taxonomy: Taxonomy,
-    cost_table: np.ndarray,
-    alpha: float = DEFAULT_ALPHA,
-) -> tuple[Sink, ...]:
-    """Return what writes the outputs that were asked for.
-
-    Args:
-        given: See add_output_options.
-        taxonomy: Of the labels.
-        cost_table: ``(256,)`` uint8, class id -> cost.
-        alpha: Share of the colour in overlays.
-
-    Raises:
-        ValueError: A number that cannot be.
-    """
-    if given.pictures_every < 0:
-        got = f'--pictures-every: got {given.pictures_every}'
-        raise ValueError(f'{got}; expected 0 or more; 1 takes every frame')
-    if given.export_hard < 0:
-        raise ValueError(f'--export-hard: got {given.export_hard}; expected 1 or more, 0 for none')
-    sinks: list[Sink] = []
-    if given.labels in ('png', 'both'):
-        sinks.append(LabelFiles())
-    if given.labels in ('bag', 'both'):
-        names = label_names_json(taxonomy, cost_table)
-        sinks.append(LabelBag(cost_table, names, alpha))
-    if given.video:
-        costs = {entry.name: int(cost_table[entry.id]) for entry in taxonomy.classes}
-        sinks.append(OverlayVideo(cost_table, legend_entries(taxonomy, costs), alpha))
-    if given.mcap:
-        from offroad_seg_core.evaluation.outputs.foxglove import FoxgloveFile  # needs mcap
-
-        sinks.append(FoxgloveFile(given.mcap, cost_table, alpha, given.output))
-    if given.pictures_every:
-        sinks.append(ReportFrames(given.pictures_every))
-    if given.export_hard:
-        sinks.append(FrameSignals())
-    return tuple(sinks)
 
 
 def add_pass_options(parser: argparse.ArgumentParser) -> None:
@@ -186,12 +94,16 @@ def run_with_progress(evaluation: Evaluation, given: argparse.Namespace) -> Path
     Args:
         evaluation: What to do.
         given: See add_output_options.
+
+    Raises:
+        OutputError: Another process evaluates to the same place.
     """
-    if given.ray is not None:
-        return _on_cluster(evaluation, given)
-    total = evaluation.source.num_frames or None
-    with _bar('frame', total) as bar:
-        return evaluate(evaluation, bar.update, given.restart)
+    with in_work(evaluation.output):
+        if given.ray is not None:
+            return _on_cluster(evaluation, given)
+        total = evaluation.source.num_frames or None
+        with _bar('frame', total) as bar:
+            return evaluate(evaluation, bar.update, given.restart)
 
 
 def _on_cluster(evaluation: Evaluation, given: argparse.Namespace) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 import json
+import os
 from pathlib import Path
 import shutil
 from typing import Any
@@ -12,17 +14,14 @@ from typing import Any
 import numpy as np
 
 from offroad_seg_core.evaluation.counting import Row
-from offroad_seg_core.files import atomic_path
+from offroad_seg_core.evaluation.summary import ResultError, read_summary
+from offroad_seg_core.files import ProcessAtWorkError, atomic_path, only_process
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
+from offroad_seg_core.places import OutputError, output_place
 
-SUMMARY = 'summary.json'
 UNFINISHED = '.unfinished'
 _RUN, _PARTS, _ADOPTED = 'run.json', 'parts', 'adopted'
 _TEXT = 'text'
-
-
-class OutputError(ValueError):
-    """The folder for the results holds something else."""
 
 
 @dataclass
@@ -49,14 +48,16 @@ class PartResult:
 class Unfinished:
     """The folder that a result grows in, beside its place: ``<output>.unfinished``.
 
+    Of one process at a time, see ``in_work``.
+
     Args:
         output: Where the result will be.
         identity: What it depends on, plain data.
         restart: Forget what there is of an unfinished result.
 
     Raises:
-        OutputError: The place holds something else, or the unfinished result depends on
-            something else, or cannot be read.
+        OutputError: The place holds something else, or is none that a result can take; the
+            unfinished result depends on something else, or cannot be read.
         OSError: A file cannot be read or written.
 
     Attributes:
@@ -65,9 +66,9 @@ class Unfinished:
     """
 
     def __init__(self, output: str | Path, identity: Mapping[str, Any], restart: bool) -> None:
-        self._output = Path(output)
+        self._output = output_place(output)
         self.folder = _folder_of(self._output)
-        _check_place(self._output)
+        check_free(self._output)
         if restart:
             shutil.rmtree(self.folder, ignore_errors=True)
         plain = json.loads(json.dumps(identity))
@@ -142,15 +143,19 @@ class Unfinished:
             file.replace(place)
 
     def finish(self) -> Path:
-        """Give the result its place, where an older one goes; return it."""
+        """Give the result its place, where an older one goes; return it.
+
+        Raises:
+            OutputError: Something else has come there meanwhile; the result stays unfinished.
+            OSError: A folder cannot be renamed or removed.
+        """
+        check_free(self._output)
+        older = self._output.with_name(f'.{self._output.name}.older')
+        shutil.rmtree(older, ignore_errors=True)
         if self._output.exists():
-            older = self._output.with_name(f'.{self._output.name}.older')
-            shutil.rmtree(older, ignore_errors=True)
             self._output.rename(older)
-            self.folder.rename(self._output)
-            shutil.rmtree(older)
-        else:
-            self.folder.rename(self._output)
+        self.folder.rename(self._output)
+        shutil.rmtree(older, ignore_errors=True)
         shutil.rmtree(self._output / _PARTS)
         (self._output / _RUN).unlink()
         (self._output / _ADOPTED).unlink(missing_ok=True)
@@ -180,7 +185,7 @@ def read_identity(output: str | Path) -> dict[str, Any] | None:
         OutputError: It is damaged.
         OSError: It is there and cannot be read.
     """
-    path = _folder_of(Path(output)) / _RUN
+    path = _folder_of(output) / _RUN
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
@@ -190,15 +195,45 @@ def read_identity(output: str | Path) -> dict[str, Any] | None:
         raise OutputError(f'{path}: got {error}, expected what a run depends on; {fix}') from error
 
 
-def _folder_of(output: Path) -> Path:
-    return output.with_name(output.name + UNFINISHED)
+@contextmanager
+def in_work(output: Path) -> Iterator[None]:
+    """Keep other processes from the same result while the block lasts.
+
+    Args:
+        output: Where it will be, as output_place returns it.
+
+    Raises:
+        OutputError: Another process is at it; it is named.
+        OSError: The place cannot be written.
+    """
+    try:
+        with only_process(output.with_name(f'.{output.name}.lock')):
+            yield
+    except ProcessAtWorkError as error:
+        fix = 'wait for its end, or --output OTHER'
+        got = f'a result that {error} works at'
+        raise OutputError(f'{output}: got {got}; expected none; fix: {fix}') from error
 
 
-def _check_place(output: Path) -> None:
-    is_ours = not output.exists() or (output / SUMMARY).is_file()
-    if not is_ours and not (output.is_dir() and not any(output.iterdir())):
-        got = 'something that is no older evaluation'
-        raise OutputError(f'{output}: got {got}; expected a new folder; fix: --output OTHER')
+def check_free(output: Path) -> None:
+    """Refuse a place that holds anything but an older result, which the new one replaces.
+
+    Raises:
+        OutputError: Saying what is there.
+    """
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+        return
+    try:
+        read_summary(output)
+    except ResultError as error:
+        got = f'something that is no older evaluation ({error})'
+        fix = '--output OTHER, or move it away'
+        raise OutputError(f'{output}: got {got}; expected a new folder; fix: {fix}') from error
+
+
+def _folder_of(output: str | Path) -> Path:
+    place = Path(os.path.realpath(output))
+    return place.with_name(place.name + UNFINISHED)
 
 
 def _tally(arrays: Any, environment: str, config: MeterConfig) -> Tally:

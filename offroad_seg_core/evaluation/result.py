@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,24 +12,26 @@ import numpy as np
 
 from offroad_seg_core.evaluation.counting import SHARE, Row
 from offroad_seg_core.evaluation.frame_table import read_table, write_table
-from offroad_seg_core.evaluation.parts import SUMMARY, OutputError, PartResult
+from offroad_seg_core.evaluation.parts import PartResult
 from offroad_seg_core.evaluation.recording import problem_counts, recording_facts
 from offroad_seg_core.evaluation.sources.frame import LEFT_OUT, TARGET
-from offroad_seg_core.files import atomic_path
+from offroad_seg_core.evaluation.summary import (
+    FORMAT_VERSION,
+    SUMMARY,
+    ResultError,
+    read_summary,
+    write_summary,
+)
 from offroad_seg_core.metrics.arithmetic import plain
 from offroad_seg_core.metrics.meter import SegmentationMeter, Tally
+from offroad_seg_core.places import OutputError
 from offroad_seg_core.provenance import cpu_name, git_commit, versions
 
 if TYPE_CHECKING:  # it imports this module
     from offroad_seg_core.evaluation.evaluate import Evaluation
 
-FORMAT_VERSION = 1
 _TIMINGS = ('preprocess_ms', 'engine_ms', 'decode_ms', 'latency_ms')
 _TIMED = ('bag', 'video')
-
-
-class ResultError(ValueError):
-    """A folder holds no result of an evaluation, or none of this version."""
 
 
 def check_place(evaluation: Evaluation) -> None:
@@ -101,7 +102,7 @@ def write_result(
             'cores': len(os.sched_getaffinity(0)),
         },
     }
-    _write_summary(folder, summary)
+    write_summary(folder, summary)
 
 
 def _subject(
@@ -143,35 +144,11 @@ def _unmatched(
         yield f'latencies: got those of no frame, expected stamps of frames; fix: {fix}'
 
 
-def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Return the summary of a result.
-
-    Raises:
-        ResultError: There is none, or it is of another version.
-    """
-    path = Path(folder) / SUMMARY
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        expected = 'the output folder of an evaluation'
-        raise ResultError(f'{path}: got {error}; expected {expected}') from error
-    version = content.get('format_version') if isinstance(content, dict) else None
-    if version != FORMAT_VERSION or 'counts' not in content:
-        fix = 'evaluate again with this version'
-        raise ResultError(f'{path}: got version {version}, expected {FORMAT_VERSION}; {fix}')
-    return content
-
-
 def add_note(folder: Path, note: str) -> None:
     """Add what could not be done to the summary of a result."""
     summary = read_summary(folder)
     summary['notes'].append(note)
-    _write_summary(folder, summary)
-
-
-def _write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
-    with atomic_path(folder / SUMMARY) as path:
-        path.write_text(json.dumps(plain(summary), indent=1, allow_nan=False) + '\n', 'utf-8')
+    write_summary(folder, summary)
 
 
 def _merge(evaluation: Evaluation, parts: Sequence[PartResult]) -> dict[str, Tally]:

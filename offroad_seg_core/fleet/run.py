@@ -14,9 +14,9 @@ from zipfile import BadZipFile
 
 from offroad_seg_core.evaluation.evaluate import Evaluation, conclude
 from offroad_seg_core.evaluation.parts import PartResult, Unfinished
-from offroad_seg_core.evaluation.result import ResultError
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.evaluation.sources.frame import LEFT_OUT, Source
+from offroad_seg_core.evaluation.summary import ResultError
 from offroad_seg_core.fleet.chunks import Chunk, Drive, plan, read_parts, unpack
 from offroad_seg_core.fleet.storage import ChunkStore
 

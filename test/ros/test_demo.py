@@ -17,6 +17,7 @@ import pytest
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_ros import compare_labels, evaluate_bag
+from offroad_seg_ros.demo_folder import write_summary
 from offroad_seg_ros.demo_images import read_images
 from offroad_seg_ros.demo_inputs import CameraBag, describe
 
@@ -165,7 +166,7 @@ def test_without_arguments_it_renders_a_drive_and_replaces_the_older_result(
 ):
     output = tmp_path / 'result'
     output.mkdir()
-    (output / 'summary.json').write_text('{}')
+    write_summary(output, {})
     (output / 'older').touch()
     sizes = ('--frames', '3', '--size', '64x96', '--engine', 'onnxruntime')
     code, told = _run(without_torch, '--bundle', palette_bundle, '--output', output, *sizes)
@@ -228,11 +229,13 @@ def _children(pid):
         (['--images', '{bundle}'], 'got no pictures, expected .jpg, .jpeg, .png; it holds'),
         (['--bag', '{bag}', '--bundle', 'none'], 'none holds no manifest.yaml'),
         (['--bag', '{bag}', '--engine', 'abacus'], "parameter engine: got 'abacus'"),
-        (['--output', '{bundle}'], 'no older demo result'),
+        (['--output', '{bundle}'], 'palette, which is read; expected one apart from it'),
+        (['--output', '{tmp}'], 'something that is no older demo result; expected a new folder'),
     ],
 )
 def test_errors_name_the_cause(tmp_path, taxonomy, palette_bundle, arguments, message):
-    places = {'bundle': palette_bundle, 'bag': tmp_path / 'mine'}
+    places = {'bundle': palette_bundle, 'bag': tmp_path / 'mine', 'tmp': tmp_path}
+    (tmp_path / 'precious').touch()
     if '{bag}' in arguments:
         _write_labelled_bag(places['bag'], taxonomy, 1)
     given = ['--output', str(tmp_path / 'result'), '--bundle', str(palette_bundle)]

@@ -1,5 +1,7 @@
 """What the demo is made of: pictures as drives, its result folder, its domain, its table."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from offroad_seg_core.bags.camera_topics import CameraTopic
 from offroad_seg_core.bags.definitions import Definitions
 from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import AtomicBag
-from offroad_seg_ros.demo_folder import FolderError, result_folder
+from offroad_seg_core.places import OutputError
+from offroad_seg_ros.demo_folder import result_folder, write_summary
 from offroad_seg_ros.demo_images import read_images
 from offroad_seg_ros.demo_inputs import describe, list_pictures, write_pictures
 from offroad_seg_ros.demo_process import isolated_environment
@@ -71,16 +74,43 @@ def test_a_result_folder_is_whole_or_not_there(tmp_path):
     with pytest.raises(FileNotFoundError), result_folder(path) as folder:
         folder.joinpath('none').unlink()
     assert list(tmp_path.iterdir()) == []
-    for content in ('first', 'second'):
+    for number in (1, 2):
         with result_folder(path) as folder:
-            (folder / 'summary.json').write_text(content)
-        assert (path / 'summary.json').read_text() == content
+            write_summary(folder, {'number': number})
+        assert json.loads((path / 'summary.json').read_text())['number'] == number
     assert [entry.name for entry in tmp_path.iterdir()] == ['result']
-    (path / 'summary.json').unlink()
-    (path / 'precious').touch()
-    with pytest.raises(FolderError, match='no older demo result'), result_folder(path):
-        pass
+
+
+@pytest.mark.parametrize('content', ['{}', '[]', '{"format_version": 1, "counts": {}}', None])
+def test_a_folder_that_the_demo_did_not_make_is_kept(tmp_path, content):
+    path = tmp_path / 'result'
+
+    def come():
+        path.mkdir()
+        (path / 'precious').touch()
+        if content:
+            (path / 'summary.json').write_text(content)
+
+    with pytest.raises(OutputError, match='no older demo result'), result_folder(path):
+        come()  # while the demo runs
+    assert [entry.name for entry in tmp_path.iterdir()] == ['result']
+    with pytest.raises(OutputError, match='no older demo result'), result_folder(path):
+        raise AssertionError('work was done')
     assert (path / 'precious').exists()
+
+
+def test_the_demo_goes_where_a_link_leads_and_keeps_what_it_reads(tmp_path):
+    (tmp_path / 'disk' / 'drive').mkdir(parents=True)
+    (tmp_path / 'link').symlink_to('disk/result')
+    with result_folder(tmp_path / 'link') as folder:
+        assert folder.parent == tmp_path / 'disk'
+        write_summary(folder, {})
+    assert (tmp_path / 'link').is_symlink()
+    assert (tmp_path / 'disk' / 'result' / 'summary.json').is_file()
+    with pytest.raises(OutputError, match=r'which holds .*drive, which is read'):
+        result_folder(tmp_path / 'disk', [None, tmp_path / 'disk' / 'drive', '']).__enter__()
+    with pytest.raises(OutputError, match='a mount point'):
+        result_folder('/proc').__enter__()
 
 
 def test_the_demo_keeps_away_from_a_running_robot():

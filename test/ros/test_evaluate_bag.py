@@ -223,7 +223,7 @@ def test_results_of_two_drives_of_one_name_are_both_kept(
         (('--truth', 'nowhere'), 'got no .png files, expected label maps'),
         (('--engine', 'abacus'), "parameter engine: got 'abacus'"),
         (('--pictures-every', '-1'), '--pictures-every: got -1; expected 0 or more'),
-        (('--mcap', '{drive}/drive.mcap'), 'drive.mcap, which is read; expected a new one'),
+        (('--mcap', '{drive}/drive.mcap'), 'which is read; expected one apart from it'),
         (('--ray', '--chunks', '{drive}/../result/kept'), 'expected a folder that no result repl'),
         (('--labels-from', '{drive}'), 'got no topic .../segmentation/mask; it holds /left'),
     ],

@@ -121,6 +121,18 @@ def test_errors_name_the_cause(main, finished, data, tmp_path, capsys, arguments
     assert not (tmp_path / 'out').exists()
 
 
+def test_what_is_read_is_never_replaced(main, finished, data, frames_root, tmp_path, capsys):
+    model = finished[0].folder / 'last.ckpt'
+    images = frames_root / 'validation' / 'images'
+    for output, read in ((data.parent, data), (model.parent, model), (images / 'x', images)):
+        before = sorted(output.parent.rglob('*'))
+        given = ['--data', str(data), '--checkpoint', str(model), '--output', str(output)]
+        assert main(given) == 1
+        relation = 'lies in' if read == images else 'holds'
+        assert f'which {relation} {read}, which is read; expected' in capsys.readouterr().err
+        assert sorted(output.parent.rglob('*')) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('taxonomy_name', 'folder', 'dataset', 'places'),

@@ -103,6 +103,17 @@ def test_mistakes(main, tmp_path, capsys, more, message):
     assert message in capsys.readouterr().err
 
 
+def test_of_a_demo_the_evaluation_is_named(main, tmp_path, capsys):
+    demo, output = tmp_path / 'demo_output', tmp_path / 'out'
+    for place, content in ((demo, {'made_by': 'offroad_seg_ros.demo'}), (demo / 'evaluation', {})):
+        place.mkdir()
+        (place / 'summary.json').write_text(json.dumps(content))
+    assert main([str(demo), '--output', str(output)]) == 2
+    told = 'got the summary of something else; expected the output folder of an evaluation; fix: '
+    assert f'{told}give {demo / "evaluation"}\n' in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_training_ends_with_the_same_report(load_script, make_config, capsys):
     config = make_config('optimizer.max_steps=2')
     source = config.output / 'tiny.yaml'

@@ -16,7 +16,7 @@ from offroad_seg_core.evaluation.drive_report.times import TimeAxis
 from offroad_seg_core.evaluation.frame_table import read_table
 from offroad_seg_core.evaluation.outputs.sink import frame_path
 from offroad_seg_core.evaluation.parts import UNFINISHED
-from offroad_seg_core.evaluation.result import read_summary
+from offroad_seg_core.evaluation.summary import read_summary
 from offroad_seg_core.taxonomy import UNKNOWN_COST, Taxonomy
 from offroad_seg_core.visualization import TRAVERSABILITY_PALETTE_RGB
 

@@ -52,8 +52,10 @@ class FoxgloveFile:
         alpha: float = DEFAULT_ALPHA,
         output: Path | None = None,
     ) -> None:
-        if path.suffix != '.mcap':
-            raise ValueError(f'--mcap: got {path}; expected a name that ends with .mcap')
+        if path.suffix != '.mcap' or path.is_dir():
+            raise ValueError(
+                f'--mcap: got {path}; expected a name that ends with .mcap, of no folder'
+            )
         self._path, self._output = path.resolve(), output and output.resolve()
         self._costs, self._alpha = cost_table, alpha
         self._file: _Channels | None = None

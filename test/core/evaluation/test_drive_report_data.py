@@ -13,7 +13,7 @@ from offroad_seg_core.evaluation.drive_report import build
 from offroad_seg_core.evaluation.drive_report.build import write_drive_report
 from offroad_seg_core.evaluation.drive_report.data import page_data, read_results
 from offroad_seg_core.evaluation.drive_report.scores import operating_points
-from offroad_seg_core.evaluation.result import ResultError
+from offroad_seg_core.evaluation.summary import ResultError
 from offroad_seg_core.metrics.calibration import CalibrationCounts
 from offroad_seg_core.metrics.confusion_matrix import ConfusionMatrix
 

@@ -21,8 +21,9 @@ from offroad_seg_core.evaluation.outputs.label_bag import LABEL_NAMES, LabelBag
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
 from offroad_seg_core.evaluation.outputs.overlay_video import OverlayVideo
 from offroad_seg_core.evaluation.outputs.report_frames import ReportFrames
-from offroad_seg_core.evaluation.parts import OutputError, Unfinished
+from offroad_seg_core.evaluation.parts import Unfinished
 from offroad_seg_core.legend import legend_entries
+from offroad_seg_core.places import OutputError
 
 MANY = 45
 """Frames that fill three parts of 15."""

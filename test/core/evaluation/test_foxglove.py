@@ -112,3 +112,9 @@ def test_a_file_inside_the_result(drives, predictor, tmp_path):
 def test_another_suffix_is_refused(predictor, tmp_path):
     with pytest.raises(ValueError, match=r'expected a name that ends with \.mcap'):
         FoxgloveFile(tmp_path / 'out.bag', predictor.cost_table)
+
+
+def test_a_folder_is_no_place_for_the_file(predictor, tmp_path):
+    (tmp_path / 'out.mcap').mkdir()
+    with pytest.raises(ValueError, match=r'expected a name that .* of no folder'):
+        FoxgloveFile(tmp_path / 'out.mcap', predictor.cost_table)

@@ -10,12 +10,14 @@ from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.inputs import drive_name, drive_names, open_frames
-from offroad_seg_core.evaluation.parts import OutputError, Unfinished
+from offroad_seg_core.evaluation.parts import Unfinished
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
-from offroad_seg_core.evaluation.result import ResultError, check_place
+from offroad_seg_core.evaluation.result import check_place
 from offroad_seg_core.evaluation.sources.bag import BagFrames
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.evaluation.sources.frame import SourceError, UniqueNames
+from offroad_seg_core.evaluation.summary import ResultError
+from offroad_seg_core.places import OutputError
 
 
 def test_bags_without_frames_say_what_they_hold(drives, predictor, tmp_path):
