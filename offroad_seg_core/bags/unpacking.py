@@ -64,20 +64,21 @@ class _Shelf:
         finally:
             with self._lock:
                 self._num_keepers -= 1
-                if not self._num_keepers:
-                    self._remove_unread()
+                # Nobody is to read any more, but of generators that an exception keeps alive.
+                while self._contents and not self._num_keepers:
+                    self._contents.popitem()[1].remove()
 
     @contextmanager
     def reading(self, file: Path) -> Iterator[_Content]:
-        with self.keeping():
+        """Yield what a file holds, inside of a block of ``keeping``."""
+        with self._lock:
+            content = self._take(file)
+            content.num_readers += 1
+        try:
+            yield content
+        finally:
             with self._lock:
-                content = self._take(file)
-                content.num_readers += 1
-            try:
-                yield content
-            finally:
-                with self._lock:
-                    content.num_readers -= 1
+                content.num_readers -= 1
 
     def _take(self, file: Path) -> _Content:
         about = file.stat()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from offroad_seg_core.bags.unpacking import keeping_unpacked
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.parts import in_work, read_identity
 from offroad_seg_core.evaluation.summary import read_summary
@@ -176,7 +177,8 @@ def guarded(name: str, output: Callable[[], Path], command: Callable[[], int]) -
     signal.signal(signal.SIGTERM, _interrupt)
     kept = 'what is complete is kept'
     try:
-        return command()
+        with keeping_unpacked():
+            return command()
     except KeyboardInterrupt:
         again = f'in {output()}.unfinished; the same command goes on'
         print(f'{name}: stopped; {kept} {again}', file=sys.stderr)

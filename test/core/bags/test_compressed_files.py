@@ -227,6 +227,14 @@ def test_no_room_in_the_middle_of_a_bag_is_no_damage(tmp_path, temporary, monkey
         assert bag.notes == []
 
 
+def test_what_an_abandoned_reader_holds_is_removed(tmp_path, temporary):
+    with open_bag(split_bag(tmp_path)) as bag:
+        messages = bag.messages()
+        next(messages)
+    assert list(temporary.iterdir()) == []
+    messages.close()
+
+
 def test_what_nobody_reads_makes_room(tmp_path, temporary, monkeypatch):
     path, real, tried = split_bag(tmp_path), unpacking._unpack, []
 

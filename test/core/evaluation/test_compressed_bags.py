@@ -1,0 +1,86 @@
+"""Evaluations of a bag whose file was compressed: unpacked once, and gone however they end."""
+
+import json
+import tempfile
+
+import pytest
+import yaml
+
+from offroad_seg_core.bags.library import zstd
+from offroad_seg_core.evaluation.command import guarded
+from offroad_seg_core.mining.signals import FrameSignals
+
+
+@pytest.fixture
+def place(drives, tmp_path):
+    """A drive as `ros2 bag record --compression-mode file` leaves it."""
+    folder = drives.write_drive(tmp_path / 'drive', ('front',), 20)
+    (file,) = folder.glob('*.mcap')
+    file.with_name('drive.mcap.zstd').write_bytes(zstd.compress(file.read_bytes()))
+    file.unlink()
+    metadata = folder / 'metadata.yaml'
+    told = yaml.safe_load(metadata.read_text())
+    told['rosbag2_bagfile_information'] |= {
+        'relative_file_paths': ['drive.mcap.zstd'],
+        'compression_format': 'zstd',
+        'compression_mode': 'FILE',
+    }
+    metadata.write_text(yaml.safe_dump(told))
+    return folder
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    folder = tmp_path / 'temporary'
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(folder))
+    return folder
+
+
+@pytest.fixture
+def unpacked(monkeypatch):
+    """One entry for each time that a file was unpacked."""
+    found, real = [], zstd.open
+
+    def spy(*args, **kwargs):
+        found.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(zstd, 'open', spy)
+    return found
+
+
+def test_a_run_unpacks_a_file_once(drives, predictor, place, tmp_path, temporary, unpacked):
+    output, seen = tmp_path / 'result', []
+
+    def run():
+        given = {'sinks': (FrameSignals(),), 'num_hard': 1}
+        drives.run(place, predictor, output, lambda _: seen.extend(temporary.iterdir()), **given)
+        return 0
+
+    assert guarded('evaluate', lambda: output, run) == 0
+    assert len(unpacked) == 1
+    assert len({*seen}) == 1
+    assert list(temporary.iterdir()) == []
+    told = json.loads((output / 'summary.json').read_text())
+    assert (told['num_frames'], told['num_with_truth'], told['notes']) == (20, 20, [])
+    assert told['scores']['together']['scores']['miou_present'] == 0.5
+    assert len(list((output / 'hard_frames' / 'JPEGImages').iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ('error', 'code'),
+    [(KeyboardInterrupt(), 130), (OSError('no more'), 1)],
+    ids=['Ctrl-C', 'error'],
+)
+def test_however_a_run_ends_nothing_is_left(
+    drives, predictor, place, tmp_path, temporary, error, code
+):
+    def stop(_):
+        assert len(list(temporary.glob('*/drive.mcap'))) == 1
+        raise error
+
+    output = tmp_path / 'result'
+    ended = guarded('evaluate', lambda: output, lambda: drives.run(place, predictor, output, stop))
+    assert ended == code
+    assert list(temporary.iterdir()) == []
