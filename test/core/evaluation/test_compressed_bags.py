@@ -1,11 +1,15 @@
 """Evaluations of a bag whose file was compressed: unpacked once, and gone however they end."""
 
+import errno
+from functools import partial
 import json
+import os
 import tempfile
 
 import pytest
 import yaml
 
+from offroad_seg_core.bags import unpacking
 from offroad_seg_core.bags.library import zstd
 from offroad_seg_core.evaluation.command import guarded
 from offroad_seg_core.mining.signals import FrameSignals
@@ -84,3 +88,18 @@ def test_however_a_run_ends_nothing_is_left(
     ended = guarded('evaluate', lambda: output, lambda: drives.run(place, predictor, output, stop))
     assert ended == code
     assert list(temporary.iterdir()) == []
+
+
+def test_no_room_is_told_with_a_fix_that_helps(
+    drives, predictor, place, tmp_path, temporary, monkeypatch, capsys
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(unpacking, '_unpack', full)
+    run = partial(drives.run, place, predictor, tmp_path / 'result')
+    assert guarded('evaluate', lambda: tmp_path / 'result', run) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f'evaluate: {place / "drive.mcap.zstd"}: got "No space left on device"')
+    assert f'into {temporary}, expected room for 0.5 MB; fix: set TMPDIR' in told
+    assert '--output' not in told
