@@ -25,6 +25,7 @@ from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import AtomicBag
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.places import local_path
 from offroad_seg_ros.bag_qos import offered_qos, subscribing_qos
 from offroad_seg_ros.message_types import message_class
 from offroad_seg_ros.spinning import spinning, tool_node
@@ -147,7 +148,7 @@ def main(args: list[str] | None = None) -> int:
     """Record until interrupted; return 0, or 1 where no bag can be made."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(prog='bag_recorder', description=__doc__.splitlines()[0])
-    parser.add_argument('bag', help='rosbag2 folder to make')
+    parser.add_argument('bag', type=local_path, help='rosbag2 folder to make')
     parser.add_argument('--topics', nargs='+', default=(), metavar='TOPIC', help='only these')
     given = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
     with tool_node('bag_recorder', args) as (node, stopped):

@@ -31,6 +31,7 @@ from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.evaluation.latencies import COLUMNS, FRAMES
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.places import local_path
 from offroad_seg_ros.bag_qos import subscribing_qos
 from offroad_seg_ros.message_types import message_class
 from offroad_seg_ros.spinning import spinning, tool_node
@@ -172,7 +173,7 @@ def main(args: list[str] | None = None) -> int:
     """Record until interrupted or until the frames end; return 0, or 1 for a bad folder."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(prog='latency_recorder', description=__doc__.splitlines()[0])
-    parser.add_argument('folder', type=Path, help='where to write the files')
+    parser.add_argument('folder', type=local_path, help='where to write the files')
     parser.add_argument('--cameras', nargs='+', type=_camera, required=True, metavar='NAME=TOPIC')
     given = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
     with tool_node('latency_recorder', args) as (node, stopped):

@@ -22,6 +22,7 @@ from offroad_seg_core.datasets.analysis.scan import ScanOptions
 from offroad_seg_core.datasets.analysis.scan_cache import default_cache_path
 from offroad_seg_core.datasets.analysis.summary import describe
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.places import local_path
 from offroad_seg_core.taxonomy import load_taxonomy
 
 
@@ -31,7 +32,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('--data', type=Path, required=True, help='a file of config/data')
-    add('--output', type=Path, required=True, help='folder of the report')
+    add('--output', type=local_path, required=True, help='folder of the report')
     add('--split', nargs='+', default=(), choices=('train', 'validation'), help='default: all')
     add('--taxonomy', help="name or file; default: the data set's own")
     add('--against', type=Path, help='another data set, to be held against this one')

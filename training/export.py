@@ -23,6 +23,7 @@ from offroad_seg_core.datasets import load_dataset
 from offroad_seg_core.evaluation.label_stride import LabelStrideLimits, choose_label_stride
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.export_head import fuse_bundle
+from offroad_seg_core.places import local_path, output_place
 from offroad_seg_core.quantization.accuracy import validation_frames
 from offroad_seg_core.training.bundle_export import export_checkpoint
 from offroad_seg_core.training.bundle_frames import frames_to_check
@@ -40,6 +41,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _export(options: argparse.Namespace) -> Bundle:
+    options.output = output_place(options.output)
     checkpoint = load_checkpoint(options.checkpoint)
     check_license(checkpoint, options.license)
     size = parse_size(options.input_size)
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--checkpoint', type=Path, required=True)
-    parser.add_argument('--output', type=Path, required=True, help='folder of the bundle')
+    parser.add_argument('--output', type=local_path, required=True, help='folder of the bundle')
     parser.add_argument('--input-size', help='HxW on the robot, e.g. 384x672; default: as trained')
     parser.add_argument('--fuse', action='store_true', help='labels and confidence in the graph')
     parser.add_argument('--data', type=Path, help='labelled frames; default: as trained')

@@ -25,6 +25,7 @@ from offroad_seg_core.datasets.copy_paste.paste_set import (
     write_copy_paste_set,
 )
 from offroad_seg_core.datasets.copy_paste.statistics import format_statistics, write_contact_sheet
+from offroad_seg_core.places import local_path
 from offroad_seg_core.taxonomy import load_taxonomy
 
 
@@ -32,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True, help='a dataset configuration')
     parser.add_argument('--taxonomy', default='falcon10', help='name or file')
-    parser.add_argument('--output', type=Path, required=True, help='folder to write')
+    parser.add_argument('--output', type=local_path, required=True, help='folder to write')
     parser.add_argument('--config', type=Path, help='a file of the options below')
     parser.add_argument('overrides', nargs='*', help='key=value of CopyPasteSetConfig')
     return parser.parse_intermixed_args(arguments)

@@ -25,6 +25,7 @@ from offroad_seg_core.config import dump_config
 from offroad_seg_core.distillation.pruning import fine_tuning, prune_channels, zero_weights
 from offroad_seg_core.distillation.pruning_report import conclusions, measure_pruning
 from offroad_seg_core.files import atomic_path
+from offroad_seg_core.places import local_path
 from offroad_seg_core.training.checkpoint import load_checkpoint
 
 
@@ -34,7 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('--checkpoint', type=Path, required=True)
-    add('--output', type=Path, required=True, help='folder')
+    add('--output', type=local_path, required=True, help='folder')
     add('--channels', type=float, metavar='SHARE', help='of the channels that go')
     add('--weights', type=float, metavar='SHARE', help='of the weights that become zero')
     add('--parts', nargs='+', default=(), help='of --weights; default: all but the encoder')

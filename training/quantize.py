@@ -19,6 +19,7 @@ from offroad_seg_core.config import load_config
 from offroad_seg_core.datasets import load_dataset
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.places import local_path, output_place
 from offroad_seg_core.quantization.accuracy import AccuracyLimits, validation_frames
 from offroad_seg_core.quantization.calibration import load_calibration
 from offroad_seg_core.quantization.quantize import (
@@ -34,7 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     add = parser.add_argument
     add('--bundle', type=Path, required=True)
-    add('--output', type=Path, required=True, help='folder of the new bundle')
+    add('--output', type=local_path, required=True, help='folder of the new bundle')
     add('--calibration', type=Path, required=True, help='folder of pictures, or a rosbag2')
     add('--topics', nargs='+', default=(), help='of the bag; default: every camera')
     add('--calibration-frames', type=int, default=128)
@@ -51,6 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
+    options.output = output_place(options.output)
     bundle, data = Bundle.load(options.bundle), options.data and load_dataset(options.data)
     frames = validation_frames(data, bundle, options.max_frames)
     calibration = load_calibration(

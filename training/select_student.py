@@ -17,6 +17,7 @@ import sys
 from offroad_seg_core.config import load_config
 from offroad_seg_core.evaluation.report.student_front import as_text, write_students
 from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.places import local_path
 from offroad_seg_core.training.config import TrainConfig
 from offroad_seg_core.training.failures import TrainingError
 from offroad_seg_core.training.recorder import TrainingInterruptedError
@@ -35,7 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('--config', type=Path, required=True, help='how each candidate is trained')
     add('--budget-ms', type=float, required=True, help='of a frame, image to label map')
-    add('--output', type=Path, required=True, help='folder')
+    add('--output', type=local_path, required=True, help='folder')
     add('--engine', default='auto', help='as on the robot')
     add('--precision', default='auto', help='as on the robot')
     add('--threads', type=int, default=0, help='CPU threads; 0: as the engine likes')

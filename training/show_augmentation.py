@@ -23,6 +23,7 @@ from offroad_seg_core.datasets.augmentation.presets import preset_names
 from offroad_seg_core.datasets.frames import FrameSet
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.inference.manifest import InputSpec
+from offroad_seg_core.places import local_path
 from offroad_seg_core.taxonomy import load_taxonomy
 from offroad_seg_core.visualization import contact_sheet, overlay
 
@@ -39,7 +40,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Namespace:
     parser.add_argument('--variants', type=int, default=5, help='columns beside the frame itself')
     parser.add_argument('--tile-width', type=int, default=400, help='px')
     parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument('--output', type=Path, required=True, help='folder of the PNG files')
+    parser.add_argument('--output', type=local_path, required=True, help='folder of the PNG files')
     return parser.parse_args(arguments)
 
 

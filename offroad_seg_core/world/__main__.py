@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 import sys
 
 from tqdm import tqdm
 
+from offroad_seg_core.places import local_path
 from offroad_seg_core.world.dataset import DatasetOptions, write_dataset
 
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         prog='python -m offroad_seg_core.world',
         description='Write pictures of procedural drives with exact label maps.',
     )
-    parser.add_argument('--output', type=Path, required=True, help='folder to fill')
+    parser.add_argument('--output', type=local_path, required=True, help='folder to fill')
     parser.add_argument('--seeds', type=_seeds, default=range(1000, 1010), help='FIRST:END')
     parser.add_argument('--frames-per-seed', type=int, default=6, help='frames of each camera')
     parser.add_argument('--size', type=_size, default=(544, 960), help='HEIGHTxWIDTH in pixels')

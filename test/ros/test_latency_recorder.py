@@ -12,6 +12,7 @@ import pytest
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
+from offroad_seg_ros import bag_recorder, latency_recorder
 from offroad_seg_ros.latency_recorder import CameraLatencies, LatencyRecorder, write_latencies
 from offroad_seg_ros.spinning import spinning
 
@@ -180,3 +181,11 @@ def test_bad_input_is_said(tmp_path):
     output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert 'fix: give a folder that can be written' in output
+
+
+@pytest.mark.parametrize('main', [bag_recorder.main, latency_recorder.main])
+def test_recordings_are_written_to_this_machine(main, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['recorder', 's3://bucket/x', '--cameras', 'left=/left/image_raw'])
+    assert ended.value.code == 2
+    assert 'got a URL, s3://, expected a path; fix: write to a folder' in capsys.readouterr().err
