@@ -87,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         add(f'--{name}', default='', help='default: as the parameter file says')
     add('--labels-from', type=Path, metavar='BAG', help="a live node's labels instead of a model")
     add('--latencies', type=Path, metavar='DIR', help='of the live node, by latency_recorder')
-    add('--truth', default=AUTO, help='auto, none, a bag, or a folder of label files')
+    place = 'auto, none, a bag, or a folder of label files or of a bag for each drive'
+    add('--truth', default=AUTO, help=place)
     add('--truth-topics', nargs='+', type=_camera_topic, default=(), metavar='CAMERA=TOPIC')
     add('--truth-taxonomy', default='', help="what its ids mean; default: the model's classes")
     add('--truth-mapping', help="to the model's classes: a shipped mapping, a file, or by_name")

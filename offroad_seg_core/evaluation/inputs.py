@@ -12,8 +12,9 @@ from offroad_seg_core.bags.camera_topics import find_all_cameras
 from offroad_seg_core.bags.reading import contents, open_bag
 from offroad_seg_core.datasets.label_source import create_reader
 from offroad_seg_core.datasets.masks import MaskFormat, MaskReader
+from offroad_seg_core.evaluation.label_folder import LabelFolder
+from offroad_seg_core.evaluation.outputs.sink import safe_name
 from offroad_seg_core.evaluation.recorded_labels import (
-    LabelFolder,
     LabelsBeside,
     LabelSource,
     LabelTopics,
@@ -49,7 +50,7 @@ class TruthOptions:
 
     Attributes:
         place: ``auto`` (label topics below `<camera>/ground_truth` of the bag itself), ``none``,
-            a bag, or a folder of label files.
+            a bag, a folder of label files, or a folder with a bag of each drive.
         topics: Camera -> topic of a bag, where it is not found by its name.
         taxonomy: Name or file; empty: what the bag says, else the model's own.
         mapping: From there to the model's classes, see ``find_mapping``.
@@ -121,12 +122,15 @@ class LabelOptions:
     Attributes:
         classes: Of the model.
         truth: Where the truth is; None: none is wanted.
-        recorded: A bag of a live node's labels, if they are evaluated.
+        recorded: A bag of a live node's labels, if they are evaluated; or a folder with a bag of
+            each drive.
+        is_alone: Whether one drive is evaluated: what names no drive is of that.
     """
 
     classes: Taxonomy
     truth: TruthOptions | None
     recorded: Path | None = None
+    is_alone: bool = True
 
     def identity(self) -> list[Any]:
         """Return plain data that differ when other maps may come with the same frames."""
@@ -134,30 +138,48 @@ class LabelOptions:
         if self.truth:
             named += map(Path, filter(None, astuple(replace(self.truth, topics=None))))
         files = [_files_below(place) for place in named if place.exists()]
-        return [self.classes.sha256(), repr(self.truth), str(self.recorded), files]
+        given = repr(self.truth), str(self.recorded), self.is_alone
+        return [self.classes.sha256(), *given, files]
 
 
-def with_labels(frames: Source, options: LabelOptions) -> Source:
+def with_labels(frames: Source, options: LabelOptions, drive: str = '') -> Source:
     """Return frames with the label maps that there are of them.
+
+    Args:
+        frames: Of one drive.
+        options: Where the label maps are.
+        drive: Its name; empty: none.
 
     Raises:
         ValueError: A place holds no labels, or their classes do not fit.
     """
     if isinstance(frames, RemoteDrive):
-        return frames.followed_by(partial(with_labels, options=options), options.identity())
+        step = partial(with_labels, options=options, drive=drive)
+        return frames.followed_by(step, [*options.identity(), drive])
     maps: dict[str, LabelSource | LabelsBeside] = {}
     if options.recorded:
-        maps |= recorded_labels(options.recorded)
-    truth = find_truth(frames, options.classes, options.truth) if options.truth else None
-    if truth is not None:
-        maps[TARGET] = truth
+        maps |= recorded_labels(options.recorded, drive, options.is_alone)
+    if options.truth:
+        truth = find_truth(frames, options.classes, options.truth, drive, options.is_alone)
+        maps |= {TARGET: truth} if truth else {}
     return LabelledFrames(frames, maps) if maps else frames
 
 
 def find_truth(
-    frames: Source, classes: Taxonomy, options: TruthOptions
+    frames: Source,
+    classes: Taxonomy,
+    options: TruthOptions,
+    drive: str = '',
+    is_alone: bool = True,
 ) -> LabelSource | LabelsBeside | None:
     """Return the truth of frames, None if there is none and it was not asked for.
+
+    Args:
+        frames: Of one drive.
+        classes: Of the model.
+        options: Where the truth is.
+        drive: Its name; empty: none.
+        is_alone: Whether no other drive is evaluated with it.
 
     Raises:
         ValueError: The place holds no labels, or their classes do not fit.
@@ -165,8 +187,10 @@ def find_truth(
     is_auto = options.place == AUTO
     if options.place == NONE or (is_auto and not isinstance(frames, BagFrames)):
         return None
-    if not is_auto and not is_bag(Path(options.place)):
-        return LabelFolder(options.place, _reader(options.taxonomy, classes, options))
+    path = _place_of(Path(options.place), drive)
+    if not is_auto and not is_bag(path):
+        reader = _reader(options.taxonomy, classes, options)
+        return LabelFolder(path, reader, drive, is_alone)
     if is_auto:
         assert isinstance(frames, BagFrames)
         topics = dict(options.topics or truth_topics(frames.types, frames.cameras))
@@ -174,29 +198,44 @@ def find_truth(
             return None
         reader, _ = _topics_reader(frames.path, topics, classes, options)
         return LabelsBeside(topics, reader)
-    path = Path(options.place)
     topics = dict(options.topics or _topics_of(path))
     reader, notes = _topics_reader(path, topics, classes, options)
-    return LabelTopics(path, topics, reader, [notes])
+    needs_date = not is_alone and path == Path(options.place)
+    return LabelTopics(path, topics, reader, [notes], needs_date)
 
 
-def recorded_labels(path: str | Path) -> dict[str, LabelSource]:
+def recorded_labels(
+    place: str | Path, drive: str = '', is_alone: bool = True
+) -> dict[str, LabelSource]:
     """Return the labels, and confidences if there are some, that a live node said into a bag.
+
+    Args:
+        place: The bag, or a folder with a bag of each drive.
+        drive: Whose labels they are; empty: it has no name.
+        is_alone: Whether no other drive is evaluated with it.
 
     Raises:
         ValueError: It holds no topic `<camera>/segmentation/mask`.
     """
-    path = Path(path)
+    path = _place_of(Path(place), drive)
+    needs_date = not is_alone and path == Path(place)
     with open_bag(path) as bag:
         types, told = {entry.topic: entry.msgtype for entry in bag.connections}, [bag.notes]
     masks, confidences = output_topics(types, 'mask'), output_topics(types, 'confidence')
     if not masks:
         held = ', '.join(sorted(types)) or 'nothing'
         raise SourceError(f'{path}: got no topic .../segmentation/mask; it holds {held}')
-    found: dict[str, LabelSource] = {LABEL_MAP: LabelTopics(path, masks, None, told=told)}
+    said = partial(LabelTopics, path, reader=None, needs_date=needs_date)
+    found: dict[str, LabelSource] = {LABEL_MAP: said(masks, told=told)}
     if confidences:
-        found[CONFIDENCE] = LabelTopics(path, confidences, None)
+        found[CONFIDENCE] = said(confidences)
     return found
+
+
+def _place_of(place: Path, drive: str) -> Path:
+    """Return a drive's own bag in a folder of bags, as an evaluation writes it; else the place."""
+    own = place / safe_name(drive)
+    return own if drive and is_bag(own) else place
 
 
 def _files_below(place: Path) -> list[Any]:

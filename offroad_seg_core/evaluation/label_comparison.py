@@ -1,10 +1,11 @@
-"""Hold two sets of label maps of one drive against each other, pixel by pixel."""
+"""Hold two sets of label maps of the same drives against each other, pixel by pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,22 +17,28 @@ from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.evaluation.frame_table import CSV, read_table
 from offroad_seg_core.evaluation.inputs import is_bag
 from offroad_seg_core.evaluation.outputs import label_bag, labels
-from offroad_seg_core.evaluation.outputs.sink import frame_path
+from offroad_seg_core.evaluation.outputs.sink import frame_path, safe_name
 from offroad_seg_core.evaluation.recorded_labels import output_topics
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
 from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels
+from offroad_seg_core.evaluation.summary import read_summary
 from offroad_seg_core.taxonomy import load_taxonomy
+
+Size = tuple[int, ...]
 
 # The widest taxonomy there is: only stored numbers are compared, whatever they mean.
 _ANY_IDS = MaskReader(load_taxonomy('goose64'), 'class_ids', unknown='ignore')
 
 
 class _Labels(NamedTuple):
-    """A set of label maps: whose they are, in the order in which they are best read."""
+    """Label maps of one drive: whose they are, in the order in which they are best read."""
 
     frames: Mapping[Key, object]
     read: Callable[[Key], np.ndarray]
+
+
+_Opened = AbstractContextManager[_Labels]
 
 
 @dataclass
@@ -41,6 +48,7 @@ class Comparison:
     Attributes:
         num_identical: Frames whose labels are equal in every pixel.
         different: Frame -> share of its pixels that differ; 1 for another size.
+        sizes: Of those, frame -> (height, width) in both sets where these differ.
         only_first: Frames that only the first set has.
         only_second: Frames that only the second set has.
         apart: Cameras that both sets have, without a frame that both have.
@@ -48,6 +56,7 @@ class Comparison:
 
     num_identical: int = 0
     different: dict[Key, float] = field(default_factory=dict)
+    sizes: dict[Key, tuple[Size, Size]] = field(default_factory=dict)
     only_first: list[Key] = field(default_factory=list)
     only_second: list[Key] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
@@ -62,12 +71,16 @@ class Comparison:
         both = self.num_identical + len(self.different)
         lines = [f'{both} frames are in both: {self.num_identical} identical']
         worst = sorted(self.different.items(), key=lambda item: -item[1])
-        lines += [
-            f'  {key.camera} {key.stamp_ns}: {100 * share:.4f} % of the pixels differ'
-            for key, share in worst[:10]
-        ]
+        for key, share in worst[:10]:
+            told = f'{100 * share:.4f} % of the pixels differ'
+            if key in self.sizes:
+                told = 'got labels of {} and {} (height, width)'.format(*self.sizes[key])
+            lines.append(f'  {key.camera} {key.stamp_ns}: {told}')
         if len(worst) > 10:
-            lines.append(f'  and {len(worst) - 10} others differ less')
+            lines.append(f'  and {len(worst) - 10} others differ no more')
+        if self.sizes:
+            expected = 'expected equal ones; fix: record with output_size: camera'
+            lines.append(f'{len(self.sizes)} frames differ in size; {expected}')
         for name, keys in (('first', self.only_first), ('second', self.only_second)):
             if keys:
                 lines.append(f'{len(keys)} frames are only in the {name}')
@@ -76,47 +89,78 @@ class Comparison:
 
 
 def compare_labels(first: str | Path, second: str | Path) -> Comparison:
-    """Compare label maps, matched by camera and stamp.
+    """Compare label maps, matched by drive, camera and stamp.
 
     Args:
         first: A result of ``evaluate`` with labels, a bag with topics `<camera>/segmentation/mask`
-            such as a recording of the node, or a folder of `<camera>/<stamp>.png`.
+            such as a recording of the node, or a folder of `<camera>/<stamp>.png`. Of several
+            drives, a folder of such bags, or of `<drive>/<camera>/<stamp>.png`.
         second: Likewise.
 
     Raises:
         ValueError: One of them holds no labels.
     """
     found = Comparison()
-    with _open(Path(first)) as one, _open(Path(second)) as other:
-        for key in one.frames:
-            if key in other.frames:
-                _add(found, key, one.read(key), other.read(key))
-    found.only_first = sorted(one.frames.keys() - other.frames.keys())
-    found.only_second = sorted(other.frames.keys() - one.frames.keys())
-    both = [{key.camera for key in keys} for keys in (one.frames, other.frames)]
-    compared = {key.camera for key in one.frames.keys() & other.frames.keys()}
-    found.apart = sorted((both[0] & both[1]) - compared)
+    ones, others = _drives(Path(first)), _drives(Path(second))
+    nothing = partial(_open_files, {})
+    for drive in {**ones, **others}:
+        with ones.get(drive, nothing)() as one, others.get(drive, nothing)() as other:
+            _compare(found, drive, one, other)
     return found
 
 
+def _compare(found: Comparison, drive: str, one: _Labels, other: _Labels) -> None:
+    """Add what two sets of labels of one drive have in common; the drive's name may be empty."""
+
+    def named(key: Key) -> Key:
+        return Key(f'{drive}/{key.camera}', key.stamp_ns) if drive else key
+
+    for key in one.frames:
+        if key in other.frames:
+            _add(found, named(key), one.read(key), other.read(key))
+    in_one, in_other = ({named(key) for key in entry.frames} for entry in (one, other))
+    found.only_first += sorted(in_one - in_other)
+    found.only_second += sorted(in_other - in_one)
+    cameras = [{key.camera for key in keys} for keys in (in_one, in_other, in_one & in_other)]
+    found.apart += sorted((cameras[0] & cameras[1]) - cameras[2])
+
+
 def _add(found: Comparison, key: Key, one: np.ndarray, other: np.ndarray) -> None:
-    share = 1.0 if one.shape != other.shape else float(np.mean(one != other))
+    if one.shape != other.shape:
+        found.sizes[key], share = (one.shape, other.shape), 1.0
+    else:
+        share = float(np.mean(one != other))
     if share:
         found.different[key] = share
     else:
         found.num_identical += 1
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[_Labels]:
+def _drives(path: Path) -> dict[str, Callable[[], _Opened]]:
+    """Return how the labels of each drive are opened; where there is one, it has no name."""
     if not path.exists():
         raise SourceError(f'{path}: not there; fix: give a result, a bag or a folder of labels')
-    if (path / label_bag.FOLDER).is_dir():
-        path = path / label_bag.FOLDER
-    if not is_bag(path):
-        files = _files(path)
-        yield _Labels(files, lambda key: _ANY_IDS.read_stored(files[key]))
-        return
+    home = path / label_bag.FOLDER
+    home = home if home.is_dir() else path
+    if not (home / CSV).is_file():
+        if is_bag(home):
+            return {'': partial(_open_bag, home)}
+        bags = {safe_name(place.name): place for place in sorted(home.glob('*')) if is_bag(place)}
+        if bags:
+            return {drive: partial(_open_bag, place) for drive, place in bags.items()}
+    files = _of_result(path) if (path / CSV).is_file() else _of_folder(path)
+    if not files:
+        raise SourceError(f'{path}: got no <camera>/<stamp>.png, expected label maps')
+    return {drive: partial(_open_files, found) for drive, found in files.items()}
+
+
+@contextmanager
+def _open_files(files: Mapping[Key, Path]) -> Iterator[_Labels]:
+    yield _Labels(files, lambda key: _ANY_IDS.read_stored(files[key]))
+
+
+@contextmanager
+def _open_bag(path: Path) -> Iterator[_Labels]:
     with open_bag(path) as bag:
         types = {entry.topic: entry.msgtype for entry in bag.connections}
         topics = output_topics(types, 'mask')
@@ -134,27 +178,28 @@ def _open(path: Path) -> Iterator[_Labels]:
         yield _Labels(stored.times_ns, read)
 
 
-def _files(path: Path) -> dict[Key, Path]:
-    """Return the label files of a result, whose table says their stamps, or of a folder."""
-    folder = path / labels.FOLDER
-    if (path / CSV).is_file():
-        table = read_table(path)
-        columns = (table[name] for name in ('camera', 'name', 'stamp_ns'))
-        listed = [
-            (Key(camera, int(stamp_ns)), frame_path(folder, camera, name, '.png'))
-            for camera, name, stamp_ns in zip(*columns, strict=True)
-        ]
-    else:
-        home = folder if folder.is_dir() else path
-        files = [(file, stamp_in_name(file.stem)) for file in sorted(home.rglob('*.png'))]
-        listed = [
-            (Key(file.parent.name, stamp), file) for file, stamp in files if stamp is not None
-        ]
-        listed.sort(key=lambda entry: (entry[0].stamp_ns, entry[0].camera))
-    found: dict[Key, Path] = {}
-    for key, file in listed:
+def _of_result(path: Path) -> dict[str, dict[Key, Path]]:
+    """Return drive -> frame -> label file of a result, whose table says the stamps."""
+    table, has_several = read_table(path), 'kinds' in read_summary(path)['source']
+    found: dict[str, dict[Key, Path]] = {}
+    columns = (table[name] for name in ('camera', 'name', 'stamp_ns'))
+    for camera, name, stamp_ns in zip(*columns, strict=True):
+        file = frame_path(path / labels.FOLDER, camera, name, '.png')
+        drive, _, own = camera.partition('/') if has_several else ('', '', camera)
         if file.is_file():
-            found.setdefault(key, file)  # of a stamp that repeats, the first, as in bags
-    if not found:
-        raise SourceError(f'{path}: got no <camera>/<stamp>.png, expected label maps')
+            of_drive = found.setdefault(safe_name(drive) if drive else '', {})
+            # Of a stamp that repeats, the first, as in bags.
+            of_drive.setdefault(Key(own, int(stamp_ns)), file)
+    return found
+
+
+def _of_folder(path: Path) -> dict[str, dict[Key, Path]]:
+    """Return drive -> frame -> label file of a folder, whose files have their stamps as names."""
+    home = path / labels.FOLDER
+    home = home if home.is_dir() else path
+    files = [(stamp_in_name(file.stem), file) for file in home.rglob('*.png')]
+    found: dict[str, dict[Key, Path]] = {}
+    for stamp_ns, file in sorted((stamp, file) for stamp, file in files if stamp is not None):
+        drive = '/'.join(map(safe_name, file.relative_to(home).parts[:-2]))
+        found.setdefault(drive, {}).setdefault(Key(file.parent.name, stamp_ns), file)
     return found

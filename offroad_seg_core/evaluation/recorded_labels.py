@@ -15,7 +15,7 @@ from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, TRANSPORTS, CameraTo
 from offroad_seg_core.bags.label_images import decode_labels
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 from offroad_seg_core.datasets.masks import MaskReader
-from offroad_seg_core.evaluation.sources.frame import Frame, SourceError, file_identity
+from offroad_seg_core.evaluation.sources.frame import Frame, file_identity
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
 from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels
 
@@ -57,12 +57,15 @@ class LabelTopics:
         topics: Camera -> topic.
         reader: Makes the class ids wanted of stored ids; None: they are these already.
         told: Notes of each time that the bag was opened.
+        needs_date: Whether only stamps count that tell a date, as it may hold labels of any of
+            several drives: those of simulations all begin at zero.
     """
 
     path: Path
     topics: Mapping[str, str]
     reader: MaskReader | None
     told: list[list[str]] = field(default_factory=list, compare=False)
+    needs_date: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -72,12 +75,18 @@ class LabelTopics:
     def attach(self, key: str, frames: Frames) -> Frames:
         """Yield frames with their labels, see LabelSource."""
         with open_bag(self.path) as bag:
-            self.told.append(bag.notes)  # which grows
+            doubtful: list[str] = []
+            self.told.extend([bag.notes, doubtful])  # which grow
             stamped = StampedLabels(bag, self.topics)
             for part, frame in frames:
+                of_frame = Key(frame.camera, frame.stamp_ns)
                 # Without stamps all frames would look like one.
-                has_stamp = frame.stamp_ns > 0
-                found = stamped.read(Key(frame.camera, frame.stamp_ns)) if has_stamp else None
+                found = stamped.read(of_frame) if frame.stamp_ns > 0 else None
+                if found and self.needs_date and stamp_in_name(str(frame.stamp_ns)) is None:
+                    why = 'their stamps tell no date, so they may be of any of several drives'
+                    fix = 'give a folder with a bag for each drive, of its name'
+                    doubtful[:] = [f'{self.path}: labels were left out: {why}; fix: {fix}']
+                    found = None
                 load = partial(decode_class_ids, self.reader, *found) if found else None
                 yield part, with_map(frame, key, load) if load else frame
 
@@ -87,6 +96,7 @@ class LabelTopics:
             'files': file_identity(self.path),
             'topics': dict(self.topics),
             'reader': self.reader and self.reader.identity(),
+            'needs_date': self.needs_date,
         }
 
 
@@ -105,53 +115,6 @@ class LabelsBeside:
     def identity(self) -> dict[str, Any]:
         """Return what the labels depend on beside the bag."""
         return {'topics': dict(self.topics), 'reader': self.reader.identity()}
-
-
-class LabelFolder:
-    """Label files, matched by the frame's name or by a stamp in theirs.
-
-    Args:
-        folder: Holds PNG files; those of each camera in a folder of its name, if there are such.
-        reader: Reads a file as class ids.
-
-    Raises:
-        SourceError: There are none.
-    """
-
-    notes: Sequence[str] = ()
-
-    def __init__(self, folder: str | Path, reader: MaskReader) -> None:
-        self._folder, self._reader = Path(folder), reader
-        files = sorted(self._folder.rglob('*.png'))
-        if not files:
-            raise SourceError(f'{folder}: got no .png files, expected label maps; check the path')
-        self._by_name: dict[tuple[str, str], Path] = {}
-        self._by_stamp: dict[tuple[str, int], Path] = {}
-        for file in files:
-            place = '' if file.parent == self._folder else file.parent.name
-            self._by_name[place, file.stem] = file
-            stamp_ns = stamp_in_name(file.stem)
-            if stamp_ns is not None:
-                self._by_stamp.setdefault((place, stamp_ns), file)
-
-    def attach(self, key: str, frames: Frames) -> Frames:
-        """Yield frames with their labels, see LabelSource."""
-        for part, frame in frames:
-            file = self._find(frame)
-            yield part, with_map(frame, key, partial(self._reader.read, file)) if file else frame
-
-    def _find(self, frame: Frame) -> Path | None:
-        for place in (frame.camera, ''):
-            file = self._by_name.get((place, frame.name))
-            file = file or self._by_stamp.get((place, frame.stamp_ns))
-            if file:
-                return file
-        return None
-
-    def identity(self) -> dict[str, Any]:
-        """Return what the labels depend on."""
-        files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in self._by_name.values()]
-        return {'files': files, 'reader': self._reader.identity()}
 
 
 def decode_class_ids(reader: MaskReader | None, kind: str, data: bytes) -> np.ndarray:
@@ -201,7 +164,7 @@ def _truth_rank(topic: str, prefix: str) -> tuple[bool, bool, str]:
 def output_topics(types: Mapping[str, str], output: str) -> dict[str, str]:
     """Return camera -> topic of what the node said: `.../<camera>/segmentation/<output>`.
 
-    Where several have the same camera, as of several drives, it is `<drive>/<camera>`.
+    Where several have the same camera, as of several robots, it is `<robot>/<camera>`.
     """
     ending = f'/segmentation/{output}'
     topics = [t for t, kind in types.items() if kind in TRANSPORTS and t.endswith(ending)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 import shutil
 from typing import Any
@@ -14,7 +14,8 @@ import yaml
 from offroad_seg_core.bags.camera_topics import as_name
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.outputs.overlay_video import draw_overlay
-from offroad_seg_core.evaluation.outputs.sink import Labelled, distinct
+from offroad_seg_core.evaluation.outputs.sink import Labelled, distinct, safe_name
+from offroad_seg_core.evaluation.sources.frame import Frame
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.lookup import lookup
 from offroad_seg_core.visualization import DEFAULT_ALPHA
@@ -31,8 +32,9 @@ _INFORMATION = 'rosbag2_bagfile_information'
 class LabelBag:
     """Writes mask, traversability and overlay (JPEG) of each camera, and what the ids mean.
 
-    The bag is split: a file for each part. Its messages have the times of recording and the
-    headers of the frames.
+    Of several drives each has a bag of its own, ``labels_bag/<drive>``, as there may be days
+    between them. A bag is split: a file for each part. Its messages have the times of recording
+    and the headers of the frames.
 
     Args:
         cost_table: ``(256,)`` uint8, class id -> cost.
@@ -47,7 +49,7 @@ class LabelBag:
         alpha: float = DEFAULT_ALPHA,
     ) -> None:
         self._costs, self._label_names, self._alpha = cost_table, label_names, alpha
-        self._bag: MessageBag | None = None
+        self._bags: dict[Path, MessageBag] = {}
 
     def identity(self) -> Any:
         """Return what it writes."""
@@ -56,8 +58,7 @@ class LabelBag:
     def begin(self, folder: Path, part: Path) -> None:
         """Start a part, see Sink."""
         del folder
-        self._bag = MessageBag(part / FOLDER, compressed=True)
-        self._is_empty = True
+        self._part = part
 
     def prepare(self, labelled: Labelled) -> np.ndarray:
         """Draw and compress the overlay, see Sink."""
@@ -66,53 +67,71 @@ class LabelBag:
 
     def add(self, labelled: Labelled, prepared: np.ndarray) -> None:
         """Write a frame's messages, see Sink."""
-        assert self._bag is not None  # begin comes first
         frame, label_map = labelled.frame, labelled.prediction.label_map
-        header = Header(frame.stamp_ns, frame.frame_id)
-        base = f'/{_topic(frame.camera)}/segmentation'
-        write, time_ns = self._bag.write_image, frame.time_ns
-        if self._is_empty:  # in each file of the split bag, so that each can be played alone
-            self._bag.write_latched(LABEL_NAMES, time_ns, self._label_names)
-            self._is_empty = False
-        write(f'{base}/mask', time_ns, header, label_map, 'mono8')
+        place, topic = bag_folder(self._part, frame.drive), _topic(frame)
+        if place not in self._bags:
+            self._bags[place] = MessageBag(place, compressed=True)
+            # In each file of the split bag, so that each can be played alone.
+            self._bags[place].write_latched(LABEL_NAMES, frame.time_ns, self._label_names)
+        bag, header = self._bags[place], Header(frame.stamp_ns, frame.frame_id)
         costs = lookup(label_map, self._costs)
-        write(f'{base}/traversability', time_ns, header, costs, 'mono8')
-        topic = f'{base}/overlay/compressed'
-        self._bag.write_compressed(topic, time_ns, header, prepared.reshape(-1), _JPEG_FORMAT)
+        for name, pixels in (('mask', label_map), ('traversability', costs)):
+            bag.write_image(f'{topic}/{name}', frame.time_ns, header, pixels, 'mono8')
+        bag.write_compressed(
+            f'{topic}/overlay/compressed',
+            frame.time_ns,
+            header,
+            prepared.reshape(-1),
+            _JPEG_FORMAT,
+        )
 
     def commit(self) -> None:
-        """Complete the part's file."""
-        bag, self._bag = self._bag, None
-        if bag is not None:
-            bag.close()
+        """Complete the part's files."""
+        while self._bags:
+            self._bags.popitem()[1].close()
 
     def close(self) -> None:
-        """Drop the part's file, see Sink."""
-        bag, self._bag = self._bag, None
-        if bag is not None:
-            bag.discard()
+        """Drop the part's files, see Sink."""
+        while self._bags:
+            self._bags.popitem()[1].discard()
 
     def finish(self, folder: Path, parts: list[Path]) -> None:
-        """Make the parts one split bag, see Sink."""
-        target = folder / FOLDER
-        shutil.rmtree(target, ignore_errors=True)
-        described: list[tuple[str, dict[str, Any]]] = []
-        for part in (path / FOLDER for path in parts):
-            content = yaml.safe_load((part / _METADATA).read_text(encoding='utf-8'))[_INFORMATION]
-            if content['message_count']:
-                target.mkdir(exist_ok=True)
-                name = f'{FOLDER}_{len(described)}.mcap'
-                shutil.copyfile(part / f'{FOLDER}.mcap', target / name)
-                described.append((name, content))
-        if not described:  # no frame got labels
-            return
-        with atomic_path(target / _METADATA) as path:
-            path.write_text(yaml.safe_dump({_INFORMATION: _joined(described)}), 'utf-8')
+        """Make the parts of each drive one split bag, see Sink."""
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        found: dict[Path, list[Path]] = {}
+        for part in parts:
+            for metadata in sorted((part / FOLDER).rglob(_METADATA)):
+                found.setdefault(metadata.parent.relative_to(part), []).append(metadata.parent)
+        for place, bags in found.items():
+            _join(bags, folder / place)
 
 
-def _topic(camera: str) -> str:
-    """Return a camera as ROS topics may be called: of letters, digits and single underscores."""
-    return '/'.join(distinct(as_name(part), part, '_') for part in camera.split('/'))
+def bag_folder(result: Path, drive: str) -> Path:
+    """Return where the bag of one of several drives is; of one drive, which needs no name, too."""
+    return result / FOLDER / safe_name(drive) if drive else result / FOLDER
+
+
+def _topic(frame: Frame) -> str:
+    """Return what the node would call a camera's topics: ``/<camera>/segmentation``.
+
+    Parts of topics are of letters, digits and single underscores.
+    """
+    camera = frame.camera.removeprefix(f'{frame.drive}/')
+    parts = [distinct(as_name(part), part, '_') for part in camera.split('/')]
+    return '/'.join(['', *parts, 'segmentation'])
+
+
+def _join(bags: Sequence[Path], target: Path) -> None:
+    """Make one split bag of bags in the order of their times."""
+    target.mkdir(parents=True)
+    described: list[tuple[str, dict[str, Any]]] = []
+    for bag in bags:
+        content = yaml.safe_load((bag / _METADATA).read_text(encoding='utf-8'))[_INFORMATION]
+        name = f'{target.name}_{len(described)}.mcap'
+        shutil.copyfile(bag / f'{bag.name}.mcap', target / name)
+        described.append((name, content))
+    with atomic_path(target / _METADATA) as path:
+        path.write_text(yaml.safe_dump({_INFORMATION: _joined(described)}), 'utf-8')
 
 
 def _joined(parts: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:

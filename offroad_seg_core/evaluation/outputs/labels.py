@@ -1,4 +1,7 @@
-"""Label maps as PNG files: ``labels/<camera>/<name>.png``, class ids and 255."""
+"""Label maps as PNG files, class ids and 255: ``labels/<camera>/<name>.png``.
+
+Of several drives ``labels/<drive>/<camera>/<name>.png``.
+"""
 
 from __future__ import annotations
 

@@ -83,5 +83,8 @@ def distinct(changed: str, text: str, separator: str) -> str:
 
 
 def frame_path(folder: Path, camera: str, name: str, suffix: str) -> Path:
-    """Return ``<folder>/<camera>/<name><suffix>`` for a frame."""
-    return folder / safe_name(camera) / f'{safe_name(name)}{suffix}'
+    """Return ``<folder>/<camera>/<name><suffix>`` for a frame.
+
+    The camera of one of several drives is ``<drive>/<camera>``: a folder in a folder.
+    """
+    return folder.joinpath(*map(safe_name, camera.split('/'))) / f'{safe_name(name)}{suffix}'

@@ -171,6 +171,7 @@ class PartsOf:
 def _renamed(frame: Frame, source: str) -> Frame:
     return replace(
         frame,
+        drive=source,
         camera=f'{source}/{frame.camera}',
         environment=f'{source}/{frame.environment}',
     )

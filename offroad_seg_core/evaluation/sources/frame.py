@@ -37,6 +37,7 @@ class Frame:
         frame_id: Coordinate frame of the camera, as its header says.
         environment: Scores are kept for each; the camera by default.
         maps: TARGET, LABEL_MAP or CONFIDENCE -> decodes the map, ``(H, W)`` uint8; like ``load``.
+        drive: Of several drives, which; the camera has this name before its own, then.
     """
 
     camera: str
@@ -47,6 +48,7 @@ class Frame:
     frame_id: str = ''
     environment: str = ''
     maps: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    drive: str = ''
 
 
 class UniqueNames:

@@ -86,8 +86,11 @@ def result(evaluation, **options):
 def said(drives, folder):
     """Return what an evaluation says but for times: files, messages, numbers."""
     files = [path for path in folder.rglob('*') if path.suffix in ('.png', '.js')]
-    with open_bag(folder / 'labels_bag') as bag:
-        messages = [(entry.topic, t, bytes(data)) for entry, t, data in bag.messages()]
+    messages = {}
+    for metadata in sorted(folder.rglob('metadata.yaml')):
+        with open_bag(metadata.parent) as bag:
+            told = [(entry.topic, t, bytes(data)) for entry, t, data in bag.messages()]
+        messages[str(metadata.relative_to(folder))] = told
     summary = drives.summary(folder)
     keys = ('scores', 'counts', 'means', 'notes', 'num_frames', 'num_labelled', 'recording')
     return {

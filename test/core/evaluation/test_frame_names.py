@@ -1,4 +1,4 @@
-"""Frames whose stamps, and even times of recording, are those of others have names of their own."""
+"""Every frame has a name of its own, though its stamp and time of recording be another's, too."""
 
 import cv2
 import numpy as np

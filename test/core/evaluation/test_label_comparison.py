@@ -63,8 +63,23 @@ def test_one_pixel_is_a_difference(tmp_path):
     assert found.different == {Key('front', STAMPS[2]): 1 / 200}
     assert not found.agrees
     assert '0.5000 % of the pixels differ' in found.text()
-    other = live(tmp_path / 'small', [1] * 5, size=(5, 5))
-    assert set(compare_labels(made, other).different.values()) == {1.0}
+
+
+def test_labels_of_another_size_are_told_as_that(tmp_path):
+    made = files(tmp_path / 'made', [1] * 5)
+    found = compare_labels(made, live(tmp_path / 'small', [1] * 5, size=(5, 8)))
+    assert not found.agrees
+    assert set(found.different) == {Key('front', stamp) for stamp in STAMPS}
+    first, *_, last = found.text().splitlines()
+    assert first == '5 frames are in both: 0 identical'
+    assert (
+        f'  front {STAMPS[0]}: got labels of (10, 20) and (5, 8) (height, width)' in found.text()
+    )
+    assert (
+        last
+        == '5 frames differ in size; expected equal ones; fix: record with output_size: camera'
+    )
+    assert '%' not in found.text()
 
 
 def test_sets_that_overlap_little_are_not_kept_in_memory(tmp_path):
@@ -181,6 +196,7 @@ def test_both_kinds_of_labels_that_an_evaluation_writes_are_the_same(drives, pre
     bag = drives.run(
         drive, predictor, tmp_path / 'bag', sinks=(LabelBag(predictor.cost_table, '{}'),)
     )
+    (png / 'drive.mcap').touch()  # of --mcap, which is no bag of labels
     found = compare_labels(png, bag)
     assert (found.num_identical, found.agrees) == (40, True)
     assert found.only_first == found.only_second == []
