@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 import hashlib
 from importlib import metadata
@@ -11,9 +13,17 @@ import platform
 import subprocess
 from typing import Any
 
+import cv2
+import numpy as np
+
 from offroad_seg_core.config import dump_config
 
+VERSION_OF = 'version of '
+_OWN = 'offroad_seg_ros'  # one distribution with the core and the node
+_DECODERS = ('simplejpeg', 'av')
+_NETWORKS = ('torch', 'segmentation-models-pytorch', 'timm', 'transformers')
 _PACKAGES = (
+    _OWN,
     'torch',
     'lightning',
     'numpy',
@@ -48,14 +58,51 @@ def config_sha256(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
+def code_sha256() -> str:
+    """Return the hex SHA-256 of the core's code, which differs between commits of one version."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob('*.py')):
+        content = path.read_bytes()
+        digest.update(f'{path.relative_to(folder).as_posix()} {len(content)}\n'.encode() + content)
+    return digest.hexdigest()
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
-    found = {'python': platform.python_version()}
-    for package in _PACKAGES:
-        try:
+    return {'python': platform.python_version(), **_installed(_PACKAGES)}
+
+
+def label_versions() -> dict[str, str]:
+    """Return the versions of this package and of what decodes and resizes pictures.
+
+    With those of the network's library, part of the identity of whatever is kept: labels of other
+    versions may differ. The keys are ``version of <name>``.
+    """
+    found = {
+        **_installed((_OWN, *_DECODERS)),
+        'code': code_sha256()[:12],
+        # As imported: on a robot they are the distribution's, of which pip may know nothing.
+        'numpy': np.__version__,
+        'opencv': cv2.__version__,
+    }
+    return _prefixed(found)
+
+
+def network_versions() -> dict[str, str]:
+    """Return the versions of PyTorch and of the packages that networks are from, likewise."""
+    return _prefixed(_installed(_NETWORKS))
+
+
+def _prefixed(found: dict[str, str]) -> dict[str, str]:
+    return {f'{VERSION_OF}{name}': version for name, version in found.items()}
+
+
+def _installed(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

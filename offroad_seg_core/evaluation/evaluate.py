@@ -27,6 +27,7 @@ from offroad_seg_core.evaluation.sources.frame import Source, UniqueNames
 from offroad_seg_core.evaluation.steps import Counted, Counter, Labeller, decode, placed
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
 from offroad_seg_core.mining.export import export_hard_frames
+from offroad_seg_core.provenance import label_versions
 
 _MAX_WORKERS = 8
 
@@ -81,6 +82,7 @@ class Evaluation:
             'latencies': hashlib.sha256(
                 repr(sorted(self.latencies_ms.items())).encode()
             ).hexdigest(),
+            **label_versions(),
         }
 
     def new_tally(self) -> Tally:

@@ -18,6 +18,7 @@ from offroad_seg_core.evaluation.summary import ResultError, read_summary
 from offroad_seg_core.files import ProcessAtWorkError, atomic_path, only_process
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
 from offroad_seg_core.places import OutputError, output_place
+from offroad_seg_core.provenance import VERSION_OF
 
 UNFINISHED = '.unfinished'
 _RUN, _PARTS, _ADOPTED = 'run.json', 'parts', 'adopted'
@@ -79,11 +80,10 @@ class Unfinished:
             with atomic_path(self.folder / _RUN) as path:
                 path.write_text(json.dumps(plain), encoding='utf-8')
         elif known != plain:
-            changed = sorted(k for k in {*known, *plain} if known.get(k) != plain.get(k))
             raise OutputError(
-                f'{self.folder}: got an unfinished evaluation of other {", ".join(changed)}; '
-                'expected the same; fix: repeat its command to complete it, give another '
-                '--output, or start anew with --restart'
+                f'{self.folder}: got an unfinished evaluation of other {_changes(known, plain)}; '
+                'expected the same; fix: repeat its command as it was to complete it, give '
+                'another --output, or start anew with --restart'
             )
         self.num_done = len(list((self.folder / _PARTS).glob('[0-9]*.npz')))
         if (self.folder / _ADOPTED).exists():
@@ -229,6 +229,15 @@ def check_free(output: Path) -> None:
         got = f'something that is no older evaluation ({error})'
         fix = '--output OTHER, or move it away'
         raise OutputError(f'{output}: got {got}; expected a new folder; fix: {fix}') from error
+
+
+def _changes(known: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what differs between two identities; of versions, how."""
+    changed = sorted(key for key in {*known, *now} if known.get(key) != now.get(key))
+    return ', '.join(
+        f'{key} ({known.get(key)}, here {now.get(key)})' if key.startswith(VERSION_OF) else key
+        for key in changed
+    )
 
 
 def _folder_of(output: str | Path) -> Path:

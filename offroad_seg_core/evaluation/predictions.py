@@ -26,7 +26,7 @@ from offroad_seg_core.inference.preprocess import Geometry, Preprocessor
 from offroad_seg_core.inference.result import Timings
 from offroad_seg_core.inference.sliding_window import WindowRunner
 from offroad_seg_core.inference.tta import ViewRunner
-from offroad_seg_core.provenance import computes_bf16
+from offroad_seg_core.provenance import computes_bf16, network_versions
 from offroad_seg_core.training.checkpoint import Checkpoint, CheckpointError
 from offroad_seg_core.training.validation import full_logits
 
@@ -159,7 +159,9 @@ class CheckpointPredictor:
             'step': info['step'],
             'config': info['config_sha256'],
             'device': self._logits.device.type,
+            'bf16': self._logits.use_bf16,
             'passes': asdict(self._passes),
+            **network_versions(),
         }
 
     def description(self) -> dict[str, Any]:
@@ -199,14 +201,14 @@ class _Logits:
         self.device = torch.device('cuda' if has_gpu else 'cpu')
         self._model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore
         # Elsewhere bf16 is emulated: slow, and no closer to what was measured.
-        self._use_bf16 = use_bf16 and (has_gpu or computes_bf16())
+        self.use_bf16 = use_bf16 and (has_gpu or computes_bf16())
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(spec.mean, device=self.device).view(shape)
         self._std = torch.tensor(spec.std, device=self.device).view(shape)
 
     def __call__(self, images: Tensor) -> Tensor:
         images = images.to(self.device).permute(0, 3, 1, 2).float()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._use_bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16):
             return self._model((images - self._mean) / self._std)
 
 

@@ -16,8 +16,6 @@ from offroad_seg_core.evaluation.sources.combining import PartsOf, SeveralSource
 from offroad_seg_core.evaluation.sources.frame import Source
 from offroad_seg_core.metrics.meter import MeterConfig
 
-FORMAT_VERSION = 1
-
 
 @dataclass(frozen=True)
 class Chunk:
@@ -55,7 +53,7 @@ class Drive:
 
     def __init__(self, name: str, source: Source, settings: str) -> None:
         self.name, self.source = name, source
-        self._identity = f'{FORMAT_VERSION} {settings} {json.dumps(source.identity())}'
+        self._identity = f'{settings} {json.dumps(source.identity())}'
         step = 1 if source.can_seek else source.num_parts
         self.chunks = [self._chunk(at, at + step) for at in range(0, source.num_parts, step)]
         self._known: dict[Chunk, tuple[set[tuple[str, int]], bool]] = {}

@@ -15,6 +15,7 @@ from offroad_seg_core.evaluation.sources.frame import Source
 from offroad_seg_core.files import scratch_folder
 from offroad_seg_core.fleet.chunks import Chunk, pack, part_of
 from offroad_seg_core.memory import keep_freed_memory
+from offroad_seg_core.provenance import label_versions
 
 REFERENCE = 'reference '
 """Before what the labels of the reference depend on."""
@@ -55,8 +56,8 @@ class Worker:
 
 
 def models_identity(evaluation: Evaluation) -> dict[str, Any]:
-    """Return what the labels of the model, and of the reference if there is one, depend on."""
-    identity = dict(evaluation.predictor.identity())
+    """Return what labels of the model, and of the reference if there is one, depend on here."""
+    identity = {**label_versions(), **evaluation.predictor.identity()}
     if evaluation.reference is not None:
         theirs = evaluation.reference.identity()
         identity |= {f'{REFERENCE}{key}': value for key, value in theirs.items()}

@@ -6,6 +6,7 @@ import pickle
 
 import cv2
 import pytest
+import torch
 
 pytest.importorskip('plotly')
 pytest.importorskip('fsspec', reason='fleets need requirements/fleet.txt')
@@ -15,7 +16,7 @@ from offroad_seg_core.evaluation.predictions import CheckpointPredictor
 from offroad_seg_core.evaluation.sources import dataset
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.fleet.run import Fleet
-from offroad_seg_core.fleet.worker import Worker
+from offroad_seg_core.fleet.worker import Worker, models_identity
 from offroad_seg_core.training.checkpoint import load_checkpoint
 
 
@@ -26,13 +27,14 @@ def test_a_checkpoint_on_workers_gives_the_numbers_of_its_validation(
     monkeypatch.setenv('OMP_NUM_THREADS', '1')  # a worker sets it for its process
     config = finished[0]
     predictor = CheckpointPredictor(load_checkpoint(config.folder / 'last.ckpt'))
+    assert predictor.identity()['version of torch'] == torch.__version__
     frames = config.dataset.frames('validation', predictor.taxonomy)
     source = dataset.DatasetFrames(frames, 'mine')
     evaluation = Evaluation(source, predictor, tmp_path / 'fleet')
 
     def perform(waiting):
         worker = Worker(pickle.dumps(replace(evaluation, source=SeveralSources({}))), 1)
-        assert worker.open() == predictor.identity()
+        assert worker.open() == models_identity(evaluation)
         while waiting:
             task = waiting.popleft()
             yield task, worker.run(pickle.loads(pickle.dumps(task[0])), task[1])

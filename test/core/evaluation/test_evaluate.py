@@ -259,13 +259,18 @@ def test_a_part_counts_as_done_when_its_files_are_on_the_disk(
 
 
 def test_an_unfinished_result_of_something_else_is_refused(
-    drives, predictor, long_drive, tmp_path
+    drives, predictor, long_drive, tmp_path, monkeypatch
 ):
     def interrupt(count):
         raise Stop
 
     with pytest.raises(Stop):
         drives.run(long_drive, predictor, tmp_path / 'result', interrupt)
+    with monkeypatch.context() as patch:
+        told = rf'of other version of opencv \({cv2.__version__}, here 4.5.4\); .*--restart'
+        patch.setattr(cv2, '__version__', '4.5.4')
+        with pytest.raises(OutputError, match=told):
+            drives.run(long_drive, predictor, tmp_path / 'result')
     other = drives.write_drive(tmp_path / 'other', num_frames=2)
     with pytest.raises(OutputError, match=r'unfinished evaluation of other source; .*--restart'):
         drives.run(other, predictor, tmp_path / 'result')

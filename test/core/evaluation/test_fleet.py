@@ -3,10 +3,14 @@
 Workers are in this process here; test_fleet_cluster.py has real ones.
 """
 
+from importlib import metadata
 import os
 
+import cv2
+import numpy as np
 import pytest
 
+from offroad_seg_core import provenance
 from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
 
@@ -177,7 +181,9 @@ def test_named_chunks_serve_later_runs_in_object_storage(
     assert len(done) == 6
 
 
-def test_keys_change_with_whatever_changes_the_result(drives, fleets, predictor, week, tmp_path):
+def test_keys_change_with_whatever_changes_the_result(
+    drives, fleets, predictor, week, tmp_path, monkeypatch
+):
     def keys(**options):
         given = options.pop('sources', None) or opened(drives, fleets, week)
         evaluation = fleets.evaluation_of(given, predictor, tmp_path / 'fleet')
@@ -189,6 +195,22 @@ def test_keys_change_with_whatever_changes_the_result(drives, fleets, predictor,
     assert len(known) == 6
     assert known == keys()
     assert known.isdisjoint(keys(sinks=(LabelBag(predictor.cost_table, '{}'),)))
+    for library in (np, cv2):
+        with monkeypatch.context() as patch:
+            patch.setattr(library, '__version__', 'another')
+            assert known.isdisjoint(keys())
+    with monkeypatch.context() as patch:
+        patch.setattr(metadata, 'version', lambda name: f'another of {name}')
+        assert known.isdisjoint(keys())
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, '__file__', str(tmp_path / 'provenance.py'))
+        seen = [known]
+        for code in ('one = 1\n', 'one = 2\n'):
+            (tmp_path / 'code.py').write_text(code)
+            provenance.code_sha256.cache_clear()
+            seen.append(keys())
+        assert len(set().union(*seen)) == 3 * len(known)
+    provenance.code_sha256.cache_clear()
     monday = week['monday']
     assert keys(sources={'monday': fleets.drive(monday, drives.TAXONOMY)}) < known
     assert known.isdisjoint(keys(sources={'tuesday': fleets.drive(monday, drives.TAXONOMY)}))

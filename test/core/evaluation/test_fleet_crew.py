@@ -3,11 +3,13 @@
 from collections import deque
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.provenance import label_versions
 from offroad_seg_core.taxonomy import load_taxonomy
 
 pytest.importorskip('ray', reason='fleets need requirements/fleet.txt')
@@ -57,7 +59,7 @@ class PlayedRay:
         fate = self.fates[min(self.num_asked, len(self.fates) - 1)]
         self.num_asked += 1
         return SimpleNamespace(
-            open=_method(lambda: MODEL if fate in (WORKS, IS_LOST) else fate),
+            open=_method(lambda: _opened(fate)),
             run=_method(lambda _, chunk: RayActorError() if fate == IS_LOST else chunk.key),
         )
 
@@ -77,6 +79,12 @@ class PlayedRay:
 
     def kill(self, worker):
         pass
+
+
+def _opened(fate):
+    if isinstance(fate, Exception):
+        return fate
+    return label_versions() | (MODEL if fate in (WORKS, IS_LOST) else fate)
 
 
 def _method(call):
@@ -163,6 +171,18 @@ def test_model_and_reference_must_be_the_same_on_every_node(perform, theirs, tol
         perform(theirs, reference=Model())
     same = {**MODEL, 'reference engine': MODEL['engine']}
     assert perform(same, reference=Model())[0] == list(range(NUM_CHUNKS))
+
+
+def test_versions_must_be_the_same_on_every_node(perform):
+    older = {**MODEL, 'version of opencv': '4.5.4', 'version of numpy': None}
+    got = r"got {'version of numpy': None, 'version of opencv': '4.5.4'} on a node, "
+    expected = rf"expected {{'version of numpy': '{np.__version__}', 'version of opencv': "
+    fix = r'.* as here; fix: .*install the same versions everywhere'
+    with pytest.raises(cluster.ClusterError, match=got + expected + fix):
+        perform(older)
+    own = {**MODEL, 'version of offroad_seg_ros': '0.0.1'}
+    with pytest.raises(cluster.ClusterError, match=r"version of offroad_seg_ros': '0.0.1'} on a"):
+        perform(own)
 
 
 def test_a_worker_has_a_gpu_where_its_reference_needs_one(perform):
