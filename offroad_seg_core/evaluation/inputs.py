@@ -218,6 +218,9 @@ def recorded_labels(
         ValueError: It holds no topic `<camera>/segmentation/mask`.
     """
     path = _place_of(Path(place), drive)
+    if path.is_dir() and not is_bag(path):
+        expected = f'a bag, or a folder with one called {safe_name(drive)}'
+        raise SourceError(f'{path}: got no bag in it, expected {expected}; check the path')
     needs_date = not is_alone and path == Path(place)
     with open_bag(path) as bag:
         types, told = {entry.topic: entry.msgtype for entry in bag.connections}, [bag.notes]

@@ -44,7 +44,8 @@ class LabelFolder:
         self.notes: Sequence[str] = ()
         files = sorted(Path(folder).rglob('*.png'))
         if not files:
-            raise SourceError(f'{folder}: got no .png files, expected label maps; check the path')
+            expected = 'label maps' + (f', or a bag called {self._drive}' if drive else '')
+            raise SourceError(f'{folder}: got no .png files, expected {expected}; check the path')
         doubtful = []
         for file in files:
             place = [safe_name(part) for part in file.parent.relative_to(folder).parts]

@@ -68,7 +68,8 @@ class LabelBag:
     def add(self, labelled: Labelled, prepared: np.ndarray) -> None:
         """Write a frame's messages, see Sink."""
         frame, label_map = labelled.frame, labelled.prediction.label_map
-        place, topic = bag_folder(self._part, frame.drive), _topic(frame)
+        home, topic = self._part / FOLDER, _topic(frame)
+        place = home / safe_name(frame.drive) if frame.drive else home
         if place not in self._bags:
             self._bags[place] = MessageBag(place, compressed=True)
             # In each file of the split bag, so that each can be played alone.
@@ -104,11 +105,6 @@ class LabelBag:
                 found.setdefault(metadata.parent.relative_to(part), []).append(metadata.parent)
         for place, bags in found.items():
             _join(bags, folder / place)
-
-
-def bag_folder(result: Path, drive: str) -> Path:
-    """Return where the bag of one of several drives is; of one drive, which needs no name, too."""
-    return result / FOLDER / safe_name(drive) if drive else result / FOLDER
 
 
 def _topic(frame: Frame) -> str:

@@ -12,7 +12,9 @@ from offroad_seg_core.evaluation.inputs import (
     LabelOptions,
     TruthOptions,
     drive_names,
+    find_truth,
     open_frames,
+    recorded_labels,
     with_labels,
 )
 from offroad_seg_core.evaluation.label_comparison import compare_labels
@@ -124,6 +126,15 @@ def test_one_bag_of_labels_without_dates_is_of_no_drive_for_sure(
         assert (scores(drives, both)[1], len(notes)) == (0, 1)
         assert 'labels_bag: labels were left out: their stamps tell no date' in notes[0]
         assert 'fix: give a folder with a bag for each drive' in notes[0]
+
+
+def test_a_drive_without_a_bag_in_the_folder_of_bags_is_told(drives, tmp_path):
+    drive = drives.write_drive(tmp_path / 'bags' / 'monday', ('front',), 1)
+    with pytest.raises(SourceError, match='expected a bag, or a folder with one called friday'):
+        recorded_labels(drive.parent, 'friday', is_alone=False)
+    truth = TruthOptions(str(drive.parent))
+    with pytest.raises(SourceError, match='expected label maps, or a bag called friday; check'):
+        find_truth(open_frames(drive), drives.TAXONOMY, truth, 'friday', is_alone=False)
 
 
 @pytest.fixture
