@@ -21,6 +21,8 @@ from offroad_seg_core.places import OutputError, output_place
 from offroad_seg_core.provenance import VERSION_OF
 
 UNFINISHED = '.unfinished'
+CHUNKS, UNPACKED = 'chunks', 'unpacked'
+"""Folders of a fleet in an unfinished result; whatever completes that removes them."""
 _RUN, _PARTS, _ADOPTED = 'run.json', 'parts', 'adopted'
 _TEXT = 'text'
 
@@ -157,6 +159,8 @@ class Unfinished:
         self.folder.rename(self._output)
         shutil.rmtree(older, ignore_errors=True)
         shutil.rmtree(self._output / _PARTS)
+        for name in (CHUNKS, UNPACKED):
+            shutil.rmtree(self._output / name, ignore_errors=True)
         (self._output / _RUN).unlink()
         (self._output / _ADOPTED).unlink(missing_ok=True)
         return self._output

@@ -181,12 +181,15 @@ class Crew:
         worker, task = self._busy.pop(reference)
         try:
             content = ray.get(reference)
-        except RayTaskError as error:
-            self._idle.append(worker)
-            return task, _cause(error)
-        except RayError as error:  # the worker is gone, or the node that held its result
-            ray.kill(worker)
-            return task, error
+        except RayError as error:
+            reason = _cause(error)
+            if isinstance(reason, (ValueError, OSError)):  # of the drive, or of what it lies in
+                self._idle.append(worker)
+            else:
+                # It is gone, or the node that held its result; or its engine failed, which may
+                # fail from now on and would cost one chunk after another its attempts.
+                ray.kill(worker)
+            return task, reason
         self._num_lost = 0
         self._idle.append(worker)
         return task, content

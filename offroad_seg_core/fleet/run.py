@@ -13,7 +13,7 @@ import time
 from zipfile import BadZipFile
 
 from offroad_seg_core.evaluation.evaluate import Evaluation, conclude
-from offroad_seg_core.evaluation.parts import PartResult, Unfinished
+from offroad_seg_core.evaluation.parts import CHUNKS, UNPACKED, PartResult, Unfinished
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.evaluation.sources.frame import LEFT_OUT, Source
 from offroad_seg_core.evaluation.summary import ResultError
@@ -29,7 +29,6 @@ OnChunk = Callable[[int, int, int], object]
 """Called with the number of chunks that are complete, of all chunks, and of completed frames."""
 
 MAX_ATTEMPTS = 3
-_CHUNKS, _UNPACKED = 'chunks', 'unpacked'
 
 
 class Fleet:
@@ -51,7 +50,7 @@ class Fleet:
     ) -> None:
         self._evaluation, self._on_chunk = evaluation, on_chunk
         self._unfinished = Unfinished(evaluation.output, evaluation.identity(), restart)
-        self._store = ChunkStore(chunks or str((self._unfinished.folder / _CHUNKS).resolve()))
+        self._store = ChunkStore(chunks or str((self._unfinished.folder / CHUNKS).resolve()))
         self._stored = set() if restart else self._store.keys()
         self._drives = {drive.name: drive for drive in plan(evaluation)}
         self._attempts: Counter[Chunk] = Counter()
@@ -96,8 +95,8 @@ class Fleet:
             return None
         try:
             return read_parts(self._store.read(chunk.key), chunk, self._evaluation.meter)
-        except BadZipFile as error:
-            log.warning('chunk %s is damaged (%s) and is done again', chunk.key, error)
+        except (BadZipFile, FileNotFoundError) as error:
+            log.warning('chunk %s is damaged or gone (%s) and is done again', chunk.key, error)
             return None
 
     def _take(self, task: Task, outcome: bytes | Exception, waiting: deque[Task]) -> None:
@@ -147,7 +146,7 @@ class Fleet:
         if not whole:
             raise ResultError('; '.join(self._failed.values()))
         unfinished.forget_parts()  # of an earlier time that did not come to its end
-        unpacked = unfinished.folder / _UNPACKED
+        unpacked = unfinished.folder / UNPACKED
         for chunk in (chunk for drive in whole for chunk in drive.chunks):
             shutil.rmtree(unpacked, ignore_errors=True)
             unpack(self._store.read(chunk.key), unpacked)
@@ -158,6 +157,4 @@ class Fleet:
             lost = [f'{name}{LEFT_OUT}{why}' for name, why in self._failed.items()]
             left = {drive.name: source.sources[drive.name] for drive in whole}
             source = SeveralSources(left, [*source.left_out, *lost])
-        folder = conclude(replace(evaluation, source=source), unfinished, speed)
-        shutil.rmtree(folder / _CHUNKS, ignore_errors=True)
-        return folder
+        return conclude(replace(evaluation, source=source), unfinished, speed)

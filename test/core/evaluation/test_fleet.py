@@ -13,11 +13,13 @@ import pytest
 from offroad_seg_core import provenance
 from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
 from offroad_seg_core.evaluation.outputs.labels import LabelFiles
+from offroad_seg_core.evaluation.parts import Unfinished
 
 pytest.importorskip('fsspec', reason='fleets need requirements/fleet.txt')
 
 from offroad_seg_core.fleet.chunks import plan
 from offroad_seg_core.fleet.run import MAX_ATTEMPTS
+from offroad_seg_core.fleet.storage import ChunkStore
 
 TINY = (32, 48)
 pytestmark = pytest.mark.usefixtures('worker_threads')
@@ -69,8 +71,27 @@ def test_after_a_crash_at_the_end_it_goes_on_without_a_fleet(
         with pytest.raises(OSError, match='no space left'):
             fleets.result(evaluation(), fail=fail)
     # Without the fleet no drive fails; its parts are not those of the other.
-    folder = fleets.in_one_go(evaluation())
-    assert fleets.said(drives, folder) == fleets.said(drives, fleets.in_one_go(evaluation('one')))
+    folder, alone = fleets.in_one_go(evaluation()), fleets.in_one_go(evaluation('one'))
+    assert fleets.said(drives, folder) == fleets.said(drives, alone)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
+
+
+def test_after_kill_while_chunks_are_put_together_nothing_of_them_stays(
+    drives, fleets, predictor, week, tmp_path, monkeypatch
+):
+    def evaluation(output='fleet'):
+        return fleets.evaluation_of(opened(drives, fleets, week), predictor, tmp_path / output)
+
+    def kill(unfinished, folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unfinished, 'adopt', kill)
+        with pytest.raises(KeyboardInterrupt):
+            fleets.result(evaluation())
+    assert list((tmp_path / 'fleet.unfinished').rglob('*.npz'))
+    folder, alone = fleets.in_one_go(evaluation()), fleets.in_one_go(evaluation('one'))
+    assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
 
 
 def test_progress_ends_at_all_though_the_last_drive_fails(
@@ -179,6 +200,27 @@ def test_named_chunks_serve_later_runs_in_object_storage(
     evaluation = fleets.evaluation_of(opened(drives, fleets, week), predictor, tmp_path / 'both')
     fleets.result(evaluation, done=done, restart=True, **options)
     assert len(done) == 6
+
+
+def test_a_chunk_that_is_removed_after_it_was_seen_is_done_again(
+    drives, fleets, predictor, week, tmp_path, monkeypatch
+):
+    def evaluation(output):
+        return fleets.evaluation_of(opened(drives, fleets, week), predictor, tmp_path / output)
+
+    chunks, keys = tmp_path / 'chunks', ChunkStore.keys
+    first = fleets.result(evaluation('first'), chunks=str(chunks))
+
+    def removing(store):
+        found = keys(store)
+        next(chunks.iterdir()).unlink()
+        return found
+
+    monkeypatch.setattr(ChunkStore, 'keys', removing)
+    done = []
+    again = fleets.result(evaluation('again'), chunks=str(chunks), done=done)
+    assert len(done) == 1
+    assert fleets.said(drives, again) == fleets.said(drives, first)
 
 
 def test_keys_change_with_whatever_changes_the_result(

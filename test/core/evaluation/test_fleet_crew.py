@@ -2,6 +2,7 @@
 
 from collections import deque
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,7 +24,16 @@ NUM_CHUNKS = 8
 MODEL = {'engine': {'name': 'openvino', 'device': 'cpu'}}
 OTHER = {'engine': {'name': 'torch', 'device': 'cpu'}}
 ON_GPU = {'engine': {'name': 'tensorrt', 'device': 'cuda:0'}}
-WORKS, IS_LOST = 'works', 'is lost with its first chunk'
+WORKS = 'works'
+
+
+class Fails(NamedTuple):
+    """The fate of a worker of which each chunk ends in an error."""
+
+    error: Exception
+
+
+IS_LOST = Fails(RayActorError())
 
 
 class Model:
@@ -39,7 +49,7 @@ class PlayedRay:
     """A cluster that has done each thing when it is waited for.
 
     Args:
-        fates: Of the workers, one after another: WORKS, IS_LOST, what it says that its labels
+        fates: Of the workers, one after another: WORKS, Fails, what it says that its labels
             depend on, or what is raised while it opens; the last one repeats.
         num_cores: Of its only node, which has as many GPUs.
     """
@@ -60,7 +70,7 @@ class PlayedRay:
         self.num_asked += 1
         return SimpleNamespace(
             open=_method(lambda: _opened(fate)),
-            run=_method(lambda _, chunk: RayActorError() if fate == IS_LOST else chunk.key),
+            run=_method(lambda _, chunk: fate.error if isinstance(fate, Fails) else chunk.key),
         )
 
     def put(self, value):
@@ -84,7 +94,7 @@ class PlayedRay:
 def _opened(fate):
     if isinstance(fate, Exception):
         return fate
-    return label_versions() | (MODEL if fate in (WORKS, IS_LOST) else fate)
+    return label_versions() | (fate if isinstance(fate, dict) else MODEL)
 
 
 def _method(call):
@@ -93,19 +103,24 @@ def _method(call):
 
 @pytest.fixture
 def perform(monkeypatch, tmp_path):
-    """Return a function that lets a crew do chunks; gives what was done, and the cluster."""
+    """Return a function that lets a crew do chunks; gives what was done, and the cluster.
 
-    def run(*fates, num_cores=4, reference=None):
+    After so many failures no chunk is tried again.
+    """
+
+    def run(*fates, num_cores=4, reference=None, most_failures=100):
         ray = PlayedRay(fates, num_cores)
         monkeypatch.setattr(cluster, 'ray', ray)
         evaluation = Evaluation(SeveralSources({}), Model(), tmp_path, reference)
         waiting = deque((None, Chunk('a', at, at + 1, str(at))) for at in range(NUM_CHUNKS))
-        done = []
+        done, num_failures = [], 0
         for task, outcome in cluster.Crew(evaluation).perform(waiting):
-            if isinstance(outcome, Exception):
-                waiting.append(task)  # as a fleet does
-            else:
+            if not isinstance(outcome, Exception):
                 done.append(int(outcome))
+                continue
+            num_failures += 1
+            if num_failures <= most_failures:
+                waiting.append(task)  # as a fleet does
         return sorted(done), ray
 
     return run
@@ -153,6 +168,19 @@ def test_when_no_worker_is_left_the_reason_is_told(
     with pytest.raises(raised, match=told):
         perform(*before, error, num_cores=2)
     assert asked[0].num_asked - len(before) in (cluster._MAX_LOST, cluster._MAX_LOST + 1)
+
+
+def test_a_worker_whose_engine_broke_fails_no_second_chunk(perform):
+    broken = Fails(EngineError('the GPU has fallen off the bus'))
+    done, _ = perform(broken, broken, WORKS, num_cores=2, most_failures=2)
+    assert done == list(range(NUM_CHUNKS))
+
+
+@pytest.mark.parametrize('error', [ValueError('it is no bag'), OSError('the share hiccups')])
+def test_a_worker_that_could_not_read_a_drive_does_the_next(perform, error):
+    # No other can begin, so it is this one that is given all of them.
+    done, _ = perform(Fails(error), EngineError('no openvino'), num_cores=2, most_failures=3)
+    assert done == []
 
 
 @pytest.mark.parametrize(
