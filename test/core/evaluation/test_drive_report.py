@@ -114,10 +114,13 @@ def test_the_slider_reveals_what_was_labelled(pages, drives, results, visit):
     assert (is_red == expected)[truth != drives.IGNORE].mean() > 0.99
     assert (errors[truth == drives.IGNORE][:, :3].max(axis=1) < 90).all()
 
-    box = page.locator('#stage').bounding_box()
-    page.mouse.move(box['x'] + 0.9 * box['width'], box['y'] + 0.9 * box['height'])
-    told = page.locator('#inspector').inner_text()
-    assert told == 'Sky (unknown, cost unknown); truth: Rocks (obstacle, cost 254)'
+    stage = page.locator('#stage')
+    box = stage.bounding_box()
+    stage.hover(position={'x': 0.9 * box['width'], 'y': 0.9 * box['height']})
+    page.wait_for_function(  # the browser tells of a movement with its next picture
+        'text => document.getElementById("inspector").textContent === text',
+        arg='Sky (unknown, cost unknown); truth: Rocks (obstacle, cost 254)',
+    )
 
 
 def test_a_frame_without_labels_has_no_picture_but_a_reason(pages, drives, results, visit):
