@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 from pathlib import Path
+import re
 import shutil
 import socket
 import tempfile
@@ -49,14 +50,16 @@ def scratch_folder() -> Iterator[Path]:
     """Yield a new folder for temporary files; it is removed when the block ends.
 
     Where a process was killed in its block, the folder stays until this is called again on that
-    machine, which removes every folder whose process is gone.
+    host, which removes every folder whose process is gone.
     """
-    for place in Path(tempfile.gettempdir()).glob(f'{_SCRATCH}*'):
+    # Of folders on a network file system hosts do not see each other's locks. No host has a "_".
+    prefix = f'{_SCRATCH}{re.sub("[^A-Za-z0-9.-]", "-", socket.gethostname())}_'
+    for place in Path(tempfile.gettempdir()).glob(f'{prefix}*'):
         with suppress(OSError), _locked(place, fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(place)
     made = Path(tempfile.mkdtemp())
     with _locked(made, fcntl.LOCK_SH):
-        place = made.rename(made.with_name(_SCRATCH + made.name))  # locked before others find it
+        place = made.rename(made.with_name(prefix + made.name))  # locked before others find it
         try:
             yield place
         finally:

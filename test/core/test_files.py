@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,26 @@ def test_scratch_folders_of_killed_processes_are_removed_and_no_others(temporary
     assert (theirs / 'drive').read_text() == 'fetched'
     with scratch_folder() as folder:
         assert {*temporary.iterdir()} == {kept, folder}
+
+
+@pytest.mark.parametrize('other', ['robot-2', 'robot_2', 'two/robots*'])
+def test_scratch_folders_of_other_hosts_stay(temporary, monkeypatch, other):
+    """On network file systems nobody sees the locks that they hold."""
+
+    def leave_one(host):
+        monkeypatch.setattr(socket, 'gethostname', lambda: host)
+        with scratch_folder() as folder:
+            pass
+        folder.mkdir()
+        return folder
+
+    theirs = leave_one(other)
+    leave_one('robot')
+    with scratch_folder() as folder:
+        assert {*temporary.iterdir()} == {theirs, folder}
+    monkeypatch.setattr(socket, 'gethostname', lambda: other)
+    with scratch_folder() as folder:
+        assert {*temporary.iterdir()} == {folder}
 
 
 HOLDS_A_FILE = """
