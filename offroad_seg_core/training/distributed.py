@@ -106,8 +106,12 @@ def is_first_process() -> bool:
 def end_started_processes(trainer: Any, patience_s: float = 5.0) -> None:
     """End the processes that this one has started, if it leaves and they do not.
 
-    They may wait for it: where it could not write a checkpoint, for example.
+    They may wait for it: where it could not write a checkpoint, for example. One that has trained
+    to the end parts from the others, or gloo's threads may abort it ("terminate called without an
+    active exception"); one that failed would wait there for what others have not answered.
     """
+    if distributed.is_available() and distributed.is_initialized() and trainer.state.finished:
+        distributed.destroy_process_group()
     for process in getattr(trainer.strategy.launcher, 'procs', []):
         try:
             process.wait(patience_s)

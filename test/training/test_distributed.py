@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import distributed
 import yaml
 
 from offroad_seg_core.config import ConfigError, dump_config
@@ -180,9 +181,25 @@ class TestOptions:
 
 def test_no_process_is_left_waiting():
     process = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[process])))
+    state = SimpleNamespace(finished=False)
+    launcher = SimpleNamespace(procs=[process])
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher), state=state)
     end_started_processes(trainer, patience_s=0.05)
     assert process.wait(10) == -9
     end_started_processes(trainer)  # it is over already
-    alone = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
+    alone = SimpleNamespace(strategy=SimpleNamespace(launcher=None), state=state)
     end_started_processes(alone)
+
+
+def test_who_has_finished_parts_from_the_others(tmp_path):
+    store = f'file://{tmp_path}/store'
+    distributed.init_process_group('gloo', init_method=store, rank=0, world_size=1)
+    state = SimpleNamespace(finished=False)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=None), state=state)
+    try:
+        end_started_processes(trainer)
+        assert distributed.is_initialized()
+    finally:
+        state.finished = True
+        end_started_processes(trainer)
+    assert not distributed.is_initialized()

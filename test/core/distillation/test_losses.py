@@ -256,6 +256,7 @@ total.backward()
 distributed.all_reduce(weight.grad)
 results['features'] = (total.detach(), weight.grad / 2)
 torch.save(results, f'{folder}/{rank}.pt')
+distributed.destroy_process_group()  # gloo's threads abort some processes that leave it alive
 """
 
 

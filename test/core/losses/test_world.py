@@ -40,6 +40,7 @@ for name in sys.argv[3:]:
         distributed.all_reduce(weight.grad)
         results[f'{name} {part}'] = (total.detach(), weight.grad / 2)
 torch.save(results, f'{folder}/{rank}.pt')
+distributed.destroy_process_group()  # gloo's threads abort some processes that leave it alive
 """
 
 
