@@ -10,7 +10,7 @@ and services of that.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 import os
@@ -90,6 +90,13 @@ def _rosbag2_command(given: argparse.Namespace) -> list[str]:
     return command
 
 
+def _without_clock(asked: Sequence[str], recorded: Collection[str]) -> list[str]:
+    """Return the topics to ask for so that a recorded /clock is not played; empty: all."""
+    if '/clock' not in (asked or recorded):
+        return list(asked)
+    return [topic for topic in asked or sorted(recorded) if topic != '/clock']
+
+
 def _check_player(given: argparse.Namespace) -> None:
     if given.player == 'rosbag2' and not shutil.which('ros2'):
         fix = 'source ROS and install ros-<distro>-ros2bag, or leave --player (player:=) out'
@@ -145,8 +152,8 @@ def _serve_pause(node: Node, set_paused: Callable[[bool], None]) -> None:
     node.create_service(service_type, '~/pause', answer)
 
 
-def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> bool:
-    """Play, or wait for rosbag2's turn; return whether it was stopped meanwhile."""
+def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> None:
+    """Play, or wait for rosbag2's turn."""
     options = PlayerOptions(
         rate=given.rate,
         loop=given.loop,
@@ -157,11 +164,14 @@ def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> bo
         clock_hz=given.clock,
     )
     with ExitStack() as stack:
-        player = BagPlayer(node, stack.enter_context(open_bag(given.bag)), options)
+        bag = stack.enter_context(open_bag(given.bag))
+        player = BagPlayer(node, bag, options)
+        if given.clock:  # two sources of time would make it jump to and fro
+            given.topics = _without_clock(given.topics, {c.topic for c in bag.connections})
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: (stopped.set(), player.stop()))
         if stopped.is_set():  # while the bag was opened
-            return True
+            return
 
         def set_paused(paused: bool) -> None:
             player.timer.paused = paused
@@ -184,7 +194,6 @@ def _play(node: Node, given: argparse.Namespace, stopped: threading.Event) -> bo
         if given.player == 'own':
             player.play()
             node.get_logger().info(f'{player.num_published} messages played')
-    return stopped.is_set()
 
 
 def main(args: list[str] | None = None) -> int:
@@ -198,11 +207,11 @@ def main(args: list[str] | None = None) -> int:
     with tool_node('bag_player', ros_arguments) as (node, stopped):
         try:
             _check_player(given)
-            is_stopped = _play(node, given, stopped)
+            _play(node, given, stopped)
         except BagError as error:
             node.get_logger().error(str(error))
             return 1
-    if given.player == 'rosbag2' and not is_stopped:
+    if given.player == 'rosbag2' and not stopped.is_set():
         command = _rosbag2_command(given)
         print(' '.join(command), flush=True)
         os.execvp(command[0], command)

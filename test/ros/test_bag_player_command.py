@@ -79,6 +79,22 @@ def test_every_argument_is_handed_over(bag, environment, tmp_path):
     ]
 
 
+def test_there_is_one_source_of_time(environment, tmp_path):
+    atomic, definitions = AtomicBag(tmp_path / 'drive'), Definitions()
+    for topic in ('/b', '/clock', '/a'):
+        kind = 'builtin_interfaces/msg/Time'
+        connection = definitions.add_connection(atomic.writer, topic, kind, [bag_qos()])
+        data = definitions.store.serialize_cdr(definitions.store.types[kind](1, 0), kind)
+        atomic.writer.write(connection, 10**9, data)
+    atomic.close()
+    expected = ['bag', 'play', str(atomic.path), '--rate', '1']
+    for clock, words in (('9', ['--clock', '9', '--topics', '/a', '/b']), ('0', [])):
+        process = _player(environment, str(atomic.path), '--player', 'rosbag2', '--clock', clock)
+        output, _ = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 3, output
+        assert (tmp_path / 'held').read_text().split() == expected + words
+
+
 def test_it_waits_for_the_subscriber(bag, environment, tmp_path):
     given = ['--player', 'rosbag2', '--clock', '0', '--wait-for-subscribers', '30']
     process = _player(environment, bag, *given)
