@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 import errno
 import fcntl
+import glob
 import hashlib
+import logging
 import os
 from pathlib import Path
 import re
@@ -15,6 +17,8 @@ import socket
 import tempfile
 from typing import TextIO
 import uuid
+
+log = logging.getLogger(__name__)
 
 _SCRATCH = '.offroad_seg_scratch_'
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -43,6 +47,32 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_folder(folder: Path, place: Path) -> None:
+    """Give a folder a place beside it, where an older one goes.
+
+    An older one that cannot be removed, as that of another user, is left under a hidden name, and
+    a warning says which.
+
+    Raises:
+        OSError: A folder cannot be renamed; then the older one has its place.
+    """
+    hidden = f'.{place.name}.older_'
+    older = place.with_name(hidden + uuid.uuid4().hex[:8])
+    try:
+        if place.exists():
+            place.rename(older)
+        folder.rename(place)
+    except OSError:
+        if older.exists():
+            older.rename(place)
+        raise
+    for left in place.parent.glob(glob.escape(hidden) + '?' * 8):
+        shutil.rmtree(left, ignore_errors=True)
+        if left.exists():
+            fix = 'remove it as its owner'
+            log.warning('%s: this older %s cannot be removed; fix: %s', left, place.name, fix)
 
 
 @contextmanager

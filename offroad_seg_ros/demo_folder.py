@@ -11,7 +11,7 @@ import shutil
 from typing import Any
 import uuid
 
-from offroad_seg_core.files import atomic_path
+from offroad_seg_core.files import atomic_path, replace_folder
 from offroad_seg_core.places import OutputError, output_place
 
 _SUMMARY = 'summary.json'
@@ -40,13 +40,7 @@ def result_folder(given: Path, inputs: Iterable[str | Path | None] = ()) -> Iter
     try:
         yield temporary
         _check_free(path)
-        if path.exists():
-            older = temporary.with_name(temporary.name + '.old')
-            path.rename(older)
-            temporary.rename(path)
-            shutil.rmtree(older)
-        else:
-            temporary.rename(path)
+        replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,8 +1,10 @@
 """Fixtures that every suite uses: a tiny bundle whose answers are known exactly."""
 
 from collections.abc import Callable, Iterator
+import os
 from pathlib import Path
 import signal
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def ordinary_folder() -> Iterator[Path]:
+    """An empty folder of a user whom permissions bind, which the test is then: root is another."""
+    is_root, nobody = os.geteuid() == 0, 65534
+    with tempfile.TemporaryDirectory() as name:  # no other user may look into pytest's
+        if is_root:
+            os.chown(name, nobody, nobody)
+            os.seteuid(nobody)
+        try:
+            yield Path(name)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
 @pytest.fixture(scope='session')
 def data_folder() -> Path:
     """The optional folder with real camera frames; tests skip where it is absent."""
-    import os
-
     folder = Path(
         os.environ.get('OFFROAD_SEG_DATA', Path(__file__).parents[2] / 'shared' / 'data')
     )

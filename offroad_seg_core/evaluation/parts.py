@@ -15,7 +15,7 @@ import numpy as np
 
 from offroad_seg_core.evaluation.counting import Row
 from offroad_seg_core.evaluation.summary import ResultError, read_summary
-from offroad_seg_core.files import ProcessAtWorkError, atomic_path, only_process
+from offroad_seg_core.files import ProcessAtWorkError, atomic_path, only_process, replace_folder
 from offroad_seg_core.metrics.meter import MeterConfig, Tally
 from offroad_seg_core.places import OutputError, output_place
 from offroad_seg_core.provenance import VERSION_OF
@@ -152,12 +152,7 @@ class Unfinished:
             OSError: A folder cannot be renamed or removed.
         """
         check_free(self._output)
-        older = self._output.with_name(f'.{self._output.name}.older')
-        shutil.rmtree(older, ignore_errors=True)
-        if self._output.exists():
-            self._output.rename(older)
-        self.folder.rename(self._output)
-        shutil.rmtree(older, ignore_errors=True)
+        replace_folder(self.folder, self._output)
         shutil.rmtree(self._output / _PARTS)
         for name in (CHUNKS, UNPACKED):
             shutil.rmtree(self._output / name, ignore_errors=True)

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from offroad_seg_core.files import ProcessAtWorkError, only_process, scratch_folder
+from offroad_seg_core.files import ProcessAtWorkError, only_process, replace_folder, scratch_folder
 
 HOLDS_ONE = """
 from offroad_seg_core.files import scratch_folder
@@ -67,6 +67,53 @@ def test_scratch_folders_of_other_hosts_stay(temporary, monkeypatch, other):
     monkeypatch.setattr(socket, 'gethostname', lambda: other)
     with scratch_folder() as folder:
         assert {*temporary.iterdir()} == {folder}
+
+
+def new_folder(parent, content):
+    folder = parent / 'new'
+    folder.mkdir()
+    (folder / 'file').write_text(content)
+    return folder
+
+
+def test_a_folder_takes_the_place_of_an_older_one(tmp_path, caplog):
+    place = tmp_path / '[result]'
+    (tmp_path / '.[result].older_0123abcd').mkdir()  # of a process that was killed in between
+    others = [tmp_path / name for name in ('.r.older_0123abcd', '.[result].older_0123abcd.lock')]
+    for other in others:
+        other.mkdir()
+    for content in ('first', 'second'):
+        replace_folder(new_folder(tmp_path, content), place)
+        assert (place / 'file').read_text() == content
+        assert {*tmp_path.iterdir()} == {place, *others}
+    assert caplog.messages == []
+
+
+def test_an_older_folder_that_cannot_be_removed_stops_no_later_one(ordinary_folder, caplog):
+    """As where another user has made it."""
+    place = ordinary_folder / 'result'
+    for number in range(3):
+        replace_folder(new_folder(ordinary_folder, str(number)), place)
+        assert (place / 'file').read_text() == str(number)
+        place.chmod(0o555)
+        left = {*ordinary_folder.iterdir()} - {place}
+        assert len(left) == number
+        assert {text.partition(':')[0] for text in caplog.messages} == {*map(str, left)}
+        caplog.clear()
+    for path in left:
+        path.chmod(0o755)
+    place.chmod(0o755)
+    replace_folder(new_folder(ordinary_folder, 'last'), place)
+    assert [*ordinary_folder.iterdir()] == [place]
+    assert caplog.messages == []
+
+
+def test_an_older_folder_comes_back_where_no_new_one_follows(tmp_path):
+    place = new_folder(tmp_path, 'older').rename(tmp_path / 'result')
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / 'none', place)
+    assert (place / 'file').read_text() == 'older'
+    assert [*tmp_path.iterdir()] == [place]
 
 
 HOLDS_A_FILE = """

@@ -81,6 +81,17 @@ def test_a_result_folder_is_whole_or_not_there(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ['result']
 
 
+def test_an_older_demo_that_cannot_be_removed_stops_no_later_one(ordinary_folder, caplog):
+    path = ordinary_folder / 'result'
+    for number in range(3):
+        with result_folder(path) as folder:
+            write_summary(folder, {'number': number})
+        assert json.loads((path / 'summary.json').read_text())['number'] == number
+        assert len(caplog.messages) == number
+        caplog.clear()
+        path.chmod(0o555)  # as one of another user
+
+
 @pytest.mark.parametrize('content', ['{}', '[]', '{"format_version": 1, "counts": {}}', None])
 def test_a_folder_that_the_demo_did_not_make_is_kept(tmp_path, content):
     path = tmp_path / 'result'

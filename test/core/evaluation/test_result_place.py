@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from offroad_seg_core.evaluation.parts import in_work
-from offroad_seg_core.evaluation.summary import ResultError, read_summary
+from offroad_seg_core.evaluation.parts import Unfinished, in_work
+from offroad_seg_core.evaluation.summary import ResultError, read_summary, write_summary
 from offroad_seg_core.places import OutputError
 
 OTHERS = {
@@ -90,12 +90,17 @@ def test_a_place_that_nothing_can_take_is_refused_at_once(
         drives.run(drive, predictor, given, no_frame)
 
 
-def test_an_older_result_that_was_left_aside_is_removed(drives, predictor, drive, tmp_path):
-    """As after the end of a machine between the two renames."""
-    output = tmp_path / 'result'
-    drives.run(drive, predictor, output).rename(tmp_path / '.result.older')
-    drives.run(drive, predictor, output)
-    assert sorted(os.listdir(tmp_path)) == ['drive', 'result']
+def test_an_older_result_that_cannot_be_removed_stops_no_later_one(ordinary_folder, caplog):
+    output = ordinary_folder / 'result'
+    for number in range(3):
+        unfinished = Unfinished(output, {}, restart=False)
+        write_summary(unfinished.folder, {'format_version': 1, 'counts': {}, 'number': number})
+        assert unfinished.finish() == output
+        assert read_summary(output)['number'] == number
+        assert len(caplog.messages) == number
+        caplog.clear()
+        output.chmod(0o555)  # as one of another user
+    assert len(os.listdir(ordinary_folder)) == 3
 
 
 def test_a_summary_of_something_else_names_the_evaluations_below_it(tmp_path):
