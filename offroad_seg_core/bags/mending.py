@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 import re
 from tempfile import TemporaryDirectory
@@ -99,32 +98,45 @@ def open_files(path: Path, error: Exception, stack: ExitStack) -> Bag:
 def _list_files(path: Path) -> _Listing:
     if path.is_file():
         return _Listing([[path]])
-    metadata = path / 'metadata.yaml'
+    metadata, why = path / 'metadata.yaml', ''
+    custom_data: dict[str, str] = {}
     try:
         content = yaml.safe_load(metadata.read_text(encoding='utf-8'))
         told = content['rosbag2_bagfile_information']
         files = [path / Path(name).name for name in told['relative_file_paths']]
         custom_data = dict(told.get('custom_data') or {})
     except FileNotFoundError:
-        return _Listing(_look(path), why='has no metadata.yaml')
+        files, why = _look(path), 'has no metadata.yaml'
     except (*READ_ERRORS, yaml.YAMLError):
-        return _Listing(_look(path), why='its metadata.yaml is damaged')
-    missing = [f'{file} is missing' for file in files if not file.is_file()]
-    return _Listing([[file] for file in files if file.is_file()], missing, '', custom_data)
+        files, why = _look(path), 'its metadata.yaml is damaged'
+    found = {file: _forms(file) for file in files}
+    missing = [f'{file} is missing' for file, forms in found.items() if not forms]
+    return _Listing(list(dict.fromkeys(filter(None, found.values()))), missing, why, custom_data)
 
 
-def _look(folder: Path) -> list[list[Path]]:
-    """Return the files of a bag without their list; of one also compressed, both together."""
-
-    def name(file: Path) -> str:
-        return file.name.removesuffix(COMPRESSED)
+def _look(folder: Path) -> list[Path]:
+    """Return the files of a bag without their list."""
 
     def place(file: Path) -> tuple[list[str | int], str]:
-        parts = re.split(r'(\d+)', name(file))
+        parts = re.split(r'(\d+)', _recorded(file).name)
         return [int(part) if part.isdigit() else part for part in parts], file.name
 
-    found = sorted((f for f in folder.iterdir() if name(f).endswith(_SUFFIXES)), key=place)
-    return [list(forms) for _, forms in groupby(found, key=name)]
+    return sorted((f for f in folder.iterdir() if _recorded(f).suffix in _SUFFIXES), key=place)
+
+
+def _recorded(file: Path) -> Path:
+    """Return what a file was called when it was recorded."""
+    return file.parent / file.name.removesuffix(COMPRESSED)
+
+
+def _forms(file: Path) -> tuple[Path, ...]:
+    """Return a file as it was recorded and as it was compressed: which of the two are there.
+
+    People compress and decompress files without telling metadata.yaml.
+    """
+    plain = _recorded(file)
+    both = plain, plain.parent / (plain.name + COMPRESSED)
+    return tuple(form for form in both if form.is_file())
 
 
 def _open_best(forms: Sequence[Path], stack: ExitStack) -> tuple[_Opened, list[str]]:

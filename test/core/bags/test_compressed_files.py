@@ -156,6 +156,27 @@ def test_a_file_that_is_not_whole_beside_its_compressed_form(tmp_path, storage):
 
 
 @pytest.mark.parametrize('storage', STORAGES)
+def test_files_that_were_decompressed_by_hand(tmp_path, storage):
+    path = split_bag(tmp_path, storage)
+    packed = sorted(path.glob('*.zstd'))
+    for number, file in enumerate(packed):
+        (plain,) = (tmp_path / f'drive_{number}').glob('drive_*')
+        shutil.copy(plain, path)
+        if number:
+            file.unlink()
+    cut(packed[0], 0.5)
+    left_out = f'{packed[0]} was left out: {packed[0].stem} is read in its place'
+    assert read(path) == (list(range(NUM_FILES * EACH)), [left_out])
+    packed[0].unlink()  # as `zstd -d --rm` does
+    assert read(path) == (list(range(NUM_FILES * EACH)), [])
+    with open_bag(path) as bag:
+        assert bag.custom_data == {'place': 'desert'}
+    plain = path / packed[1].stem
+    plain.unlink()
+    assert read(path)[1] == [f'{packed[1]} is missing']
+
+
+@pytest.mark.parametrize('storage', STORAGES)
 def test_a_file_is_unpacked_once_while_it_is_kept(tmp_path, temporary, unpacked, storage):
     path = split_bag(tmp_path, storage)
     with keeping_unpacked():
