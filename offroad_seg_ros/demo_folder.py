@@ -55,8 +55,12 @@ def write_summary(folder: Path, figures: Mapping[str, Any]) -> None:
 def _check_free(path: Path) -> None:
     is_new = not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
     if not is_new and not _is_result(path):
-        got = 'something that is no older demo result'
-        fix = 'give another folder: --output DIR'
+        made_by = json.dumps(_MAKER).strip('{}')
+        got = f'something that is no older demo result: it has no {_SUMMARY} with {made_by}'
+        fix = (
+            'give another one, --output DIR, or remove this if it is a demo result, as older '
+            'versions made them without'
+        )
         raise OutputError(f'{path}: got {got}; expected a new folder; fix: {fix}')
 
 

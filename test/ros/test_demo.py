@@ -230,7 +230,7 @@ def _children(pid):
         (['--bag', '{bag}', '--bundle', 'none'], 'none holds no manifest.yaml'),
         (['--bag', '{bag}', '--engine', 'abacus'], "parameter engine: got 'abacus'"),
         (['--output', '{bundle}'], 'palette, which is read; expected one apart from it'),
-        (['--output', '{tmp}'], 'something that is no older demo result; expected a new folder'),
+        (['--output', '{tmp}'], 'something that is no older demo result: it has no summary.json'),
     ],
 )
 def test_errors_name_the_cause(tmp_path, taxonomy, palette_bundle, arguments, message):

@@ -110,6 +110,20 @@ def test_a_folder_that_the_demo_did_not_make_is_kept(tmp_path, content):
     assert (path / 'precious').exists()
 
 
+def test_a_result_from_before_they_said_who_made_them_is_told(tmp_path):
+    path = tmp_path / 'demo_output'
+    path.mkdir()
+    (path / 'summary.json').write_text('{"cameras": {}, "total": {}}')
+    with pytest.raises(OutputError) as told, result_folder(path):
+        raise AssertionError('work was done')
+    assert str(told.value) == (
+        f'{path}: got something that is no older demo result: it has no summary.json with '
+        '"made_by": "offroad_seg_ros.demo"; expected a new folder; fix: give another one, '
+        '--output DIR, or remove this if it is a demo result, as older versions made them without'
+    )
+    assert (path / 'summary.json').exists()
+
+
 def test_the_demo_goes_where_a_link_leads_and_keeps_what_it_reads(tmp_path):
     (tmp_path / 'disk' / 'drive').mkdir(parents=True)
     (tmp_path / 'link').symlink_to('disk/result')
