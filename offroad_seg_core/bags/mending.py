@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 import re
 from tempfile import TemporaryDirectory
@@ -61,10 +61,6 @@ class _Opened(NamedTuple):
     def num_messages(self) -> int:
         """Whole messages."""
         return self.storage.metadata.message_count if self.storage else -1
-
-
-class _UnreadableError(Exception):
-    """Nothing in a file can be read."""
 
 
 def open_files(path: Path, error: Exception, stack: ExitStack) -> Bag:
@@ -163,9 +159,9 @@ def _open_file(file: Path, stack: ExitStack) -> _Opened:
             storage: Any = _packed(file.absolute(), about.st_size, about.st_mtime_ns)
             is_cut = storage.is_cut
         else:
-            storage, is_cut = _open_plain(file, stack)
-    except _UnreadableError as error:
-        return _Opened(file, None, f'{file} {error}')
+            storage, is_cut = _open_plain(file, stack, file)
+    except BagError as error:
+        return _Opened(file, None, str(error))
     return _Opened(file, storage, _cut_note(file, storage) if is_cut else '')
 
 
@@ -173,21 +169,26 @@ def _open_file(file: Path, stack: ExitStack) -> _Opened:
 def _packed(file: Path, num_bytes: int, mtime_ns: int) -> PackedStorage:
     """Return a compressed file; it is not unpacked again to know what is in it."""
     del num_bytes, mtime_ns  # one that changed is another one
-    return PackedStorage(file, _open_plain)
+    return PackedStorage(file, partial(_open_plain, named=file))
 
 
-def _open_plain(file: Path, stack: ExitStack) -> tuple[Any, bool]:
+def _open_plain(file: Path, stack: ExitStack, named: Path) -> tuple[Any, bool]:
     """Return an open storage, and whether the end of the file is missing.
 
+    Args:
+        file: Not compressed.
+        stack: Closes it.
+        named: What people know it by.
+
     Raises:
-        _UnreadableError: Nothing in it can be read.
+        BagError: Nothing in it can be read.
     """
     openers: dict[str, tuple[type, Callable[[Path], Any]]] = {
         '.mcap': (McapReader, _mend_mcap),
         '.db3': (Sqlite3Reader, MendedSqlite),
     }
     if file.suffix not in openers:
-        raise _UnreadableError('is no .mcap or .db3 file')
+        raise BagError(f'{named} is no .mcap or .db3 file')
     usual, mend = openers[file.suffix]
     is_cut = False
     try:
@@ -200,7 +201,7 @@ def _open_plain(file: Path, stack: ExitStack) -> tuple[Any, bool]:
         try:
             storage = mend(file)
         except (*READ_ERRORS, McapError) as error:
-            raise _UnreadableError(f'cannot be read: {error}') from error
+            raise BagError(f'{named} cannot be read: {error}') from error
     stack.callback(storage.close)
     return storage, is_cut
 

@@ -115,6 +115,10 @@ class Bag:
             connections: Of this bag; empty: all.
             start: Only messages at or after this time, ns.
             stop: Only messages before this time, ns.
+
+        Raises:
+            BagError: Nothing can be read any more in a file that was compressed.
+            OSError: There is no room to unpack one.
         """
         wanted = connections or self.connections
         parts = [

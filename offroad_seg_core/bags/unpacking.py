@@ -83,9 +83,12 @@ class _Shelf:
     def _take(self, file: Path) -> _Content:
         about = file.stat()
         key = file.absolute(), about.st_size, about.st_mtime_ns
-        content = self._contents.pop(key, None) or self._unpack(file)
-        self._contents[key] = content
-        return content
+        content = self._contents.pop(key, None)
+        if content and not content.path.is_file():  # removed by a cleaner of temporary folders
+            content.remove()
+            content = None
+        self._contents[key] = content or self._unpack(file)
+        return self._contents[key]
 
     def _unpack(self, file: Path) -> _Content:
         """Unpack a file, if need be in the place of what nobody reads."""
@@ -137,6 +140,7 @@ class PackedStorage:
             missing, too.
 
     Raises:
+        BagError: Nothing in it can be read.
         OSError: There is no room to unpack it.
 
     Attributes:
@@ -156,7 +160,7 @@ class PackedStorage:
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        """Yield the storage, open; OSError if there is no room to unpack it."""
+        """Yield the storage, open; errors: see the class."""
         with self._opened() as (storage, _):
             yield storage
 

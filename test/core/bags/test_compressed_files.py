@@ -280,3 +280,15 @@ def test_a_compressed_file_that_changed_is_read_anew(tmp_path, temporary):
         packed.write_bytes(b'no zstd')
         with pytest.raises(BagError, match=r'a\.mcap\.zstd cannot be read'):
             read(packed)
+
+
+def test_what_was_unpacked_and_is_gone_is_unpacked_anew(tmp_path, temporary, unpacked):
+    packed = pack(write(tmp_path / 'a'), tmp_path)
+    with keeping_unpacked(), open_bag(packed) as bag:
+        next(temporary.glob('*/*')).unlink()  # as a cleaner of temporary folders does
+        assert [time_ns // 10 for _, time_ns, _ in bag.messages()] == list(range(EACH))
+        assert unpacked == ['a.mcap.zstd'] * 2
+        (content,) = temporary.glob('*/*')
+        content.write_bytes(b'no bag')
+        with pytest.raises(BagError, match=rf'{packed} cannot be read: '):
+            next(bag.messages())
