@@ -93,31 +93,32 @@ class _Shelf:
     def _unpack(self, file: Path) -> _Content:
         """Unpack a file, if need be in the place of what nobody reads."""
         folder = tempfile.gettempdir()
-        self._remove_unread(_KEPT_SHARE * shutil.disk_usage(folder).free)
+        self.remove_unread(_KEPT_SHARE * shutil.disk_usage(folder).free)
         while True:
             try:
                 return _unpack(file)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                if not self._remove_unread():
+                if not self.remove_unread():
                     raise OSError(
                         f'{file}: got "{error.strerror}" while it was unpacked into {folder}, '
                         f'expected room for {_content_bytes(file) / 1e6:,.1f} MB; fix: set TMPDIR '
                         'to a folder on a larger disk and repeat the command'
                     ) from error
 
-    def _remove_unread(self, kept_bytes: float = 0) -> bool:
+    def remove_unread(self, kept_bytes: float = 0) -> bool:
         """Remove what nobody reads until less is left, the oldest first; tell if there was any."""
-        unread = [(key, entry) for key, entry in self._contents.items() if not entry.num_readers]
-        left_bytes, is_any = sum(entry.num_bytes for _, entry in unread), False
-        for key, entry in unread:
-            if left_bytes < kept_bytes:
-                break
-            del self._contents[key]
-            entry.remove()
-            left_bytes, is_any = left_bytes - entry.num_bytes, True
-        return is_any
+        with self._lock:
+            unread = [item for item in self._contents.items() if not item[1].num_readers]
+            left_bytes, is_any = sum(entry.num_bytes for _, entry in unread), False
+            for key, entry in unread:
+                if left_bytes < kept_bytes:
+                    break
+                del self._contents[key]
+                entry.remove()
+                left_bytes, is_any = left_bytes - entry.num_bytes, True
+            return is_any
 
 
 _SHELF = _Shelf()
@@ -129,6 +130,11 @@ def keeping_unpacked() -> AbstractContextManager[None]:
     At the end of the outermost of such blocks it is removed. An open bag is one.
     """
     return _SHELF.keeping()
+
+
+def remove_unread() -> None:
+    """Remove what is kept and nobody reads now: other processes need the room."""
+    _SHELF.remove_unread()
 
 
 class PackedStorage:

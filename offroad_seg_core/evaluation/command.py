@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from offroad_seg_core.bags.unpacking import keeping_unpacked
+from offroad_seg_core.bags.unpacking import keeping_unpacked, remove_unread
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.parts import in_work, read_identity
 from offroad_seg_core.evaluation.summary import read_summary
@@ -115,6 +115,7 @@ def _on_cluster(evaluation: Evaluation, given: argparse.Namespace) -> Path:
     from offroad_seg_core.fleet.cluster import Crew, ray_cluster  # needs ray
     from offroad_seg_core.fleet.run import Fleet
 
+    remove_unread()  # the workers read the drives, and some of them perhaps on this machine
     with _bar('chunk') as bar:
 
         def show(num_done: int, total: int, num_frames: int) -> None:

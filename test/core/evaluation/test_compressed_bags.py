@@ -1,17 +1,22 @@
 """Evaluations of a bag whose file was compressed: unpacked once, and gone however they end."""
 
+from argparse import Namespace
+from contextlib import nullcontext
 import errno
 from functools import partial
 import json
 import os
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from offroad_seg_core.bags import unpacking
 from offroad_seg_core.bags.library import zstd
-from offroad_seg_core.evaluation.command import guarded
+from offroad_seg_core.evaluation.command import guarded, run_with_progress, tell
+from offroad_seg_core.evaluation.evaluate import Evaluation
+from offroad_seg_core.evaluation.inputs import AUTO
 from offroad_seg_core.mining.signals import FrameSignals
 
 
@@ -70,6 +75,31 @@ def test_a_run_unpacks_a_file_once(drives, predictor, place, tmp_path, temporary
     assert (told['num_frames'], told['num_with_truth'], told['notes']) == (20, 20, [])
     assert told['scores']['together']['scores']['miou_present'] == 0.5
     assert len(list((output / 'hard_frames' / 'JPEGImages').iterdir())) == 1
+
+
+def test_workers_elsewhere_have_the_room_of_what_this_process_unpacked(
+    drives, fleets, predictor, place, tmp_path, temporary, monkeypatch
+):
+    pytest.importorskip('ray', reason='fleets need requirements/fleet.txt')
+    cluster = 'offroad_seg_core.fleet.cluster'
+    output, held = tmp_path / 'result', []
+
+    def crew(evaluation):
+        held.append(list(temporary.iterdir()))
+        return SimpleNamespace(perform=fleets.in_this_process(evaluation))
+
+    def run():
+        evaluation = Evaluation(drives.source_of([place], AUTO), predictor, output)
+        held.append([file.name for file in temporary.glob('*/*')])
+        given = Namespace(ray='local', chunks='', restart=False)
+        return tell(run_with_progress(evaluation, given))
+
+    monkeypatch.setattr(f'{cluster}.ray_cluster', lambda address: nullcontext())
+    monkeypatch.setattr(f'{cluster}.Crew', crew)
+    assert guarded('evaluate', lambda: output, run) == 0
+    assert held == [['drive.mcap'], []]
+    assert list(temporary.iterdir()) == []
+    assert json.loads((output / 'summary.json').read_text())['num_with_truth'] == 20
 
 
 @pytest.mark.parametrize(
