@@ -28,14 +28,13 @@ from offroad_seg_core.evaluation.command import (
     run_with_progress,
     tell,
 )
+from offroad_seg_core.evaluation.drive_places import drive_name, drive_names
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.inputs import (
     AUTO,
     NONE,
     LabelOptions,
     TruthOptions,
-    drive_name,
-    drive_names,
     open_frames,
     with_labels,
 )

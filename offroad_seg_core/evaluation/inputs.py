@@ -12,8 +12,8 @@ from offroad_seg_core.bags.camera_topics import find_all_cameras
 from offroad_seg_core.bags.reading import contents, open_bag
 from offroad_seg_core.datasets.label_source import create_reader
 from offroad_seg_core.datasets.masks import MaskFormat, MaskReader
+from offroad_seg_core.evaluation.drive_places import bag_of, is_bag
 from offroad_seg_core.evaluation.label_folder import LabelFolder
-from offroad_seg_core.evaluation.outputs.sink import safe_name
 from offroad_seg_core.evaluation.recorded_labels import (
     LabelsBeside,
     LabelSource,
@@ -34,11 +34,8 @@ from offroad_seg_core.evaluation.sources.frame import (
 )
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames
 from offroad_seg_core.evaluation.sources.remote import RemoteDrive
-from offroad_seg_core.evaluation.sources.urls import url_name
 from offroad_seg_core.taxonomy import Taxonomy, load_taxonomy
 
-BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
-VIDEO_SUFFIXES = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
 AUTO, NONE = 'auto', 'none'
 TRUTH_TAXONOMY_KEY = 'ground_truth_taxonomy'
 """Custom data of a bag: the taxonomy of its exact labels."""
@@ -62,34 +59,6 @@ class TruthOptions:
     taxonomy: str = ''
     mapping: str | None = None
     format: str = 'class_ids'
-
-
-def drive_name(place: str | Path) -> str:
-    """Return the name of a drive by path or URL, without its suffix; other dots stay."""
-    name = url_name(str(place)) if '://' in str(place) else Path(place).resolve().name
-    while name.lower().endswith((*BAG_SUFFIXES, *VIDEO_SUFFIXES)):
-        name = name.rpartition('.')[0]
-    return name
-
-
-def drive_names(places: Sequence[str]) -> dict[str, str]:
-    """Return a name of its own for each place -> the place, in their order."""
-    found: dict[str, str] = {}
-    for place in places:
-        first = name = drive_name(place)
-        number = 2
-        while name in found:
-            name, number = f'{first}_{number}', number + 1
-        found[name] = place
-    return found
-
-
-def is_bag(path: Path) -> bool:
-    """Tell whether a path looks like a bag."""
-    if path.is_dir():
-        files = [file.name for file in path.iterdir()]
-        return 'metadata.yaml' in files or any(name.endswith(BAG_SUFFIXES) for name in files)
-    return path.name.endswith(BAG_SUFFIXES)
 
 
 def open_frames(path: str | Path, topics: Sequence[str] = ()) -> Source:
@@ -184,24 +153,29 @@ def find_truth(
     Raises:
         ValueError: The place holds no labels, or their classes do not fit.
     """
-    is_auto = options.place == AUTO
-    if options.place == NONE or (is_auto and not isinstance(frames, BagFrames)):
+    if options.place == NONE:
         return None
-    path = _place_of(Path(options.place), drive)
-    if not is_auto and not is_bag(path):
+    if options.place == AUTO:
+        return _truth_beside(frames, classes, options) if isinstance(frames, BagFrames) else None
+    place = Path(options.place)
+    path = bag_of(place, drive)
+    if path is None:
         reader = _reader(options.taxonomy, classes, options)
-        return LabelFolder(path, reader, drive, is_alone)
-    if is_auto:
-        assert isinstance(frames, BagFrames)
-        topics = dict(options.topics or truth_topics(frames.types, frames.cameras))
-        if not topics:
-            return None
-        reader, _ = _topics_reader(frames.path, topics, classes, options)
-        return LabelsBeside(topics, reader)
+        return LabelFolder(place, reader, drive, is_alone)
     topics = dict(options.topics or _topics_of(path))
     reader, notes = _topics_reader(path, topics, classes, options)
-    needs_date = not is_alone and path == Path(options.place)
+    needs_date = not is_alone and path == place
     return LabelTopics(path, topics, reader, [notes], needs_date)
+
+
+def _truth_beside(
+    frames: BagFrames, classes: Taxonomy, options: TruthOptions
+) -> LabelsBeside | None:
+    topics = dict(options.topics or truth_topics(frames.types, frames.cameras))
+    if not topics:
+        return None
+    reader, _ = _topics_reader(frames.path, topics, classes, options)
+    return LabelsBeside(topics, reader)
 
 
 def recorded_labels(
@@ -217,10 +191,10 @@ def recorded_labels(
     Raises:
         ValueError: It holds no topic `<camera>/segmentation/mask`.
     """
-    path = _place_of(Path(place), drive)
-    if path.is_dir() and not is_bag(path):
-        expected = f'a bag, or a folder with one called {safe_name(drive)}'
-        raise SourceError(f'{path}: got no bag in it, expected {expected}; check the path')
+    path = bag_of(Path(place), drive)
+    if path is None:
+        expected = f'a bag, or a folder with one called {drive or "as the drive is"}'
+        raise SourceError(f'{place}: got none, expected {expected}; check the path')
     needs_date = not is_alone and path == Path(place)
     with open_bag(path) as bag:
         types, told = {entry.topic: entry.msgtype for entry in bag.connections}, [bag.notes]
@@ -233,12 +207,6 @@ def recorded_labels(
     if confidences:
         found[CONFIDENCE] = said(confidences)
     return found
-
-
-def _place_of(place: Path, drive: str) -> Path:
-    """Return a drive's own bag in a folder of bags, as an evaluation writes it; else the place."""
-    own = place / safe_name(drive)
-    return own if drive and is_bag(own) else place
 
 
 def _files_below(place: Path) -> list[Any]:

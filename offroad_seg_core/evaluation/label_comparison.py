@@ -14,8 +14,8 @@ import numpy as np
 from offroad_seg_core.bags.label_images import decode_labels
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.datasets.masks import MaskReader
+from offroad_seg_core.evaluation.drive_places import bags_of_drives, is_one_bag
 from offroad_seg_core.evaluation.frame_table import CSV, read_table
-from offroad_seg_core.evaluation.inputs import is_bag
 from offroad_seg_core.evaluation.outputs import label_bag, labels
 from offroad_seg_core.evaluation.outputs.sink import frame_path, safe_name
 from offroad_seg_core.evaluation.recorded_labels import output_topics
@@ -143,9 +143,9 @@ def _drives(path: Path) -> dict[str, Callable[[], _Opened]]:
     home = path / label_bag.FOLDER
     home = home if home.is_dir() else path
     if not (home / CSV).is_file():
-        if is_bag(home):
+        if is_one_bag(home):
             return {'': partial(_open_bag, home)}
-        bags = {safe_name(place.name): place for place in sorted(home.glob('*')) if is_bag(place)}
+        bags = bags_of_drives(home)
         if bags:
             return {drive: partial(_open_bag, place) for drive, place in bags.items()}
     files = _of_result(path) if (path / CSV).is_file() else _of_folder(path)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from offroad_seg_core.datasets.analysis.features import describe_image
 from offroad_seg_core.datasets.frames import FrameSet
-from offroad_seg_core.evaluation.inputs import is_bag
+from offroad_seg_core.evaluation.drive_places import is_bag
 from offroad_seg_core.evaluation.sources.bag import BagFrames
 from offroad_seg_core.evaluation.sources.frame import SourceError, UniqueNames
 from offroad_seg_core.evaluation.sources.pictures import PictureFrames

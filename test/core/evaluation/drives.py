@@ -7,9 +7,18 @@ import numpy as np
 
 from offroad_seg_core.bags.library import McapReader
 from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.evaluation.drive_places import drive_names
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
-from offroad_seg_core.evaluation.inputs import TruthOptions, find_truth, open_frames
-from offroad_seg_core.evaluation.sources.combining import LabelledFrames
+from offroad_seg_core.evaluation.inputs import (
+    LabelOptions,
+    TruthOptions,
+    find_truth,
+    open_frames,
+    with_labels,
+)
+from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
+from offroad_seg_core.evaluation.outputs.labels import LabelFiles
+from offroad_seg_core.evaluation.sources.combining import LabelledFrames, SeveralSources
 from offroad_seg_core.evaluation.sources.frame import TARGET
 from offroad_seg_core.taxonomy import load_taxonomy
 
@@ -89,6 +98,31 @@ def run(path, predictor, output, on_frame=lambda count: None, truth=AUTO, **opti
     restart = options.pop('restart', False)
     evaluation = Evaluation(source, predictor, output, **options)
     return evaluate(evaluation, on_frame, restart)
+
+
+def source_of(places, truth='none', recorded=None):
+    """Return the frames of drives with their labels, as the command makes them."""
+    options = TruthOptions(str(truth))
+    labels = LabelOptions(TAXONOMY, options, recorded, is_alone=len(places) == 1)
+    found = {
+        name: with_labels(open_frames(place), labels, name)
+        for name, place in drive_names([str(place) for place in places]).items()
+    }
+    return SeveralSources(found) if len(found) > 1 else next(iter(found.values()))
+
+
+def evaluated(predictor, output, places, **labels):
+    """Evaluate drives, and write both kinds of labels."""
+    sinks = LabelFiles(), LabelBag(predictor.cost_table, '{}')
+    source = source_of(places, **labels)
+    return evaluate(Evaluation(source, predictor, output, sinks=sinks), lambda count: None)
+
+
+def scores(folder):
+    """Return how many frames have labels and truth, and their mean IoU."""
+    said = summary(folder)
+    miou = said['scores'] and said['scores']['together']['scores']['miou_present']
+    return said['num_labelled'], said['num_with_truth'], miou
 
 
 def table(folder):

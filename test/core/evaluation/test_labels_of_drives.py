@@ -7,21 +7,14 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.bags.writing import Header, MessageBag
-from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.inputs import (
-    LabelOptions,
     TruthOptions,
-    drive_names,
     find_truth,
     open_frames,
     recorded_labels,
-    with_labels,
 )
 from offroad_seg_core.evaluation.label_comparison import compare_labels
-from offroad_seg_core.evaluation.outputs.label_bag import LabelBag
-from offroad_seg_core.evaluation.outputs.labels import LabelFiles
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
-from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.evaluation.sources.frame import SourceError
 
 DRIVES = ('monday', 'fri day')
@@ -44,43 +37,19 @@ def week(drives, tmp_path, request):
     return [tmp_path / name for name in DRIVES]
 
 
-def source_of(drives, places, truth='none', recorded=None):
-    """Return the frames of drives with their labels, as the command makes them."""
-    options = TruthOptions(str(truth))
-    labels = LabelOptions(drives.TAXONOMY, options, recorded, is_alone=len(places) == 1)
-    found = {
-        name: with_labels(open_frames(place), labels, name)
-        for name, place in drive_names([str(place) for place in places]).items()
-    }
-    return SeveralSources(found) if len(found) > 1 else next(iter(found.values()))
-
-
-def evaluated(drives, predictor, output, places, **labels):
-    sinks = LabelFiles(), LabelBag(predictor.cost_table, '{}')
-    source = source_of(drives, places, **labels)
-    return evaluate(Evaluation(source, predictor, output, sinks=sinks), lambda count: None)
-
-
-def scores(drives, folder):
-    """Return how many frames have labels and truth, and their mean IoU."""
-    said = drives.summary(folder)
-    miou = said['scores'] and said['scores']['together']['scores']['miou_present']
-    return said['num_labelled'], said['num_with_truth'], miou
-
-
 @pytest.mark.parametrize('place', ['labels', 'labels_bag'])
 def test_what_an_evaluation_wrote_is_the_truth_of_its_drives(
     drives, predictor, week, tmp_path, request, place
 ):
-    first = evaluated(drives, predictor, tmp_path / 'first', week)
+    first = drives.evaluated(predictor, tmp_path / 'first', week)
     total = 2 * 2 * NUM_FRAMES
-    assert scores(drives, first) == (total, 0, None)
-    again = evaluated(drives, predictor, tmp_path / 'again', week, truth=first / place)
-    assert scores(drives, again) == (total, total, 1.0)
+    assert drives.scores(first) == (total, 0, None)
+    again = drives.evaluated(predictor, tmp_path / 'again', week, truth=first / place)
+    assert drives.scores(again) == (total, total, 1.0)
     assert drives.summary(again)['notes'] == []
     # Of one of them alone, too, though its camera is called otherwise then.
-    alone = evaluated(drives, predictor, tmp_path / 'alone', week[1:], truth=first / place)
-    assert scores(drives, alone) == (total / 2, total / 2, 1.0)
+    alone = drives.evaluated(predictor, tmp_path / 'alone', week[1:], truth=first / place)
+    assert drives.scores(alone) == (total / 2, total / 2, 1.0)
     shutil.rmtree(first / 'labels_bag')
     for other in (first, again / 'labels') if 'dated' in request.node.name else (first,):
         found = compare_labels(again / 'labels_bag', other)
@@ -89,13 +58,13 @@ def test_what_an_evaluation_wrote_is_the_truth_of_its_drives(
 
 
 def test_what_an_evaluation_wrote_is_evaluated_like_a_recording(drives, predictor, week, tmp_path):
-    first = evaluated(drives, predictor, tmp_path / 'first', week)
+    first = drives.evaluated(predictor, tmp_path / 'first', week)
     model = {'model': 'recorded'}
     recorded = RecordedPredictor(drives.TAXONOMY, drives.TAXONOMY.cost_table(), model)
     labels = {'truth': first / 'labels', 'recorded': first / 'labels_bag'}
-    again = evaluated(drives, recorded, tmp_path / 'again', week, **labels)
+    again = drives.evaluated(recorded, tmp_path / 'again', week, **labels)
     total = 2 * 2 * NUM_FRAMES
-    assert scores(drives, again) == (total, total, 1.0)
+    assert drives.scores(again) == (total, total, 1.0)
     shares = [name for name in drives.table(first)[0] if name.startswith('share_')]
     for before, now in zip(drives.table(first), drives.table(again), strict=True):
         assert [now[name] for name in shares] == [before[name] for name in shares]
@@ -104,12 +73,12 @@ def test_what_an_evaluation_wrote_is_evaluated_like_a_recording(drives, predicto
 @pytest.mark.usefixtures('worker_threads')
 def test_fleets_find_the_labels_of_each_drive(drives, fleets, predictor, week, tmp_path):
     pytest.importorskip('fsspec', reason='fleets need requirements/fleet.txt')
-    first = evaluated(drives, predictor, tmp_path / 'first', week)
-    source = source_of(drives, week, truth=first / 'labels_bag')
+    first = drives.evaluated(predictor, tmp_path / 'first', week)
+    source = drives.source_of(week, truth=first / 'labels_bag')
     serial = fleets.in_one_go(fleets.evaluation_of(source, predictor, tmp_path / 'serial'))
     folder = fleets.result(fleets.evaluation_of(source, predictor, tmp_path / 'fleet'))
-    assert scores(drives, folder) == scores(drives, serial)
-    assert scores(drives, folder)[2] == 1.0
+    assert drives.scores(folder) == drives.scores(serial)
+    assert drives.scores(folder)[2] == 1.0
     assert fleets.said(drives, folder) == fleets.said(drives, serial)
 
 
@@ -117,13 +86,13 @@ def test_one_bag_of_labels_without_dates_is_of_no_drive_for_sure(
     drives, predictor, week, tmp_path, request
 ):
     """Stamps that tell a date are of one drive; others are those of any simulation."""
-    one = evaluated(drives, predictor, tmp_path / 'one', week[:1])
-    both = evaluated(drives, predictor, tmp_path / 'both', week, truth=one / 'labels_bag')
+    one = drives.evaluated(predictor, tmp_path / 'one', week[:1])
+    both = drives.evaluated(predictor, tmp_path / 'both', week, truth=one / 'labels_bag')
     notes = drives.summary(both)['notes']
     if 'dated' in request.node.name:
-        assert (scores(drives, both)[1], notes) == (2 * 2 * NUM_FRAMES, [])
+        assert (drives.scores(both)[1], notes) == (2 * 2 * NUM_FRAMES, [])
     else:
-        assert (scores(drives, both)[1], len(notes)) == (0, 1)
+        assert (drives.scores(both)[1], len(notes)) == (0, 1)
         assert 'labels_bag: labels were left out: their stamps tell no date' in notes[0]
         assert 'fix: give a folder with a bag for each drive' in notes[0]
 
@@ -160,8 +129,8 @@ def test_no_drive_gets_the_truth_of_another_with_frames_of_its_names(
     labels = tmp_path / 'labels'
 
     def told(places, truth=labels):
-        folder = evaluated(drives, predictor, tmp_path / 'r', places, truth=truth)
-        return scores(drives, folder), drives.summary(folder)['notes']
+        folder = drives.evaluated(predictor, tmp_path / 'r', places, truth=truth)
+        return drives.scores(folder), drives.summary(folder)['notes']
 
     assert told(pictures) == ((4, 4, 1.0), [])
     assert told(pictures[1:]) == ((2, 2, 1.0), [])
@@ -191,11 +160,11 @@ def test_two_files_of_one_frame_are_refused(drives, predictor, tmp_path):
     for camera in ('left', 'right'):
         cv2.imwrite(str(truth / f'{camera}_{stamp}.png'), labels)
     with pytest.raises(SourceError, match=rf'got \S*left_{stamp}\.png and \S*right_{stamp}\.png'):
-        evaluated(drives, predictor, tmp_path / 'r', [tmp_path / 'drive'], truth=truth)
+        drives.evaluated(predictor, tmp_path / 'r', [tmp_path / 'drive'], truth=truth)
     for camera in ('left', 'right'):
         (truth / camera).mkdir()
         (truth / f'{camera}_{stamp}.png').rename(truth / camera / f'{stamp}.png')
-    folder = evaluated(drives, predictor, tmp_path / 'q', [tmp_path / 'drive'], truth=truth)
+    folder = drives.evaluated(predictor, tmp_path / 'q', [tmp_path / 'drive'], truth=truth)
     assert drives.summary(folder)['num_with_truth'] == 2
 
 
@@ -203,11 +172,11 @@ def test_a_file_of_a_name_that_was_changed_is_of_its_frame(drives, predictor, tm
     labels, _ = drives.scene()
     (tmp_path / 'in').mkdir()
     cv2.imwrite(str(tmp_path / 'in' / 'frame (1).png'), drives.TAXONOMY.palette_bgr[labels])
-    first = evaluated(drives, predictor, tmp_path / 'first', [tmp_path / 'in'])
+    first = drives.evaluated(predictor, tmp_path / 'first', [tmp_path / 'in'])
     given = {'truth': first / 'labels'}
-    again = evaluated(drives, predictor, tmp_path / 'again', [tmp_path / 'in'], **given)
-    assert scores(drives, again) == (1, 1, 1.0)
+    again = drives.evaluated(predictor, tmp_path / 'again', [tmp_path / 'in'], **given)
+    assert drives.scores(again) == (1, 1, 1.0)
     (written,) = (first / 'labels').rglob('*.png')
     shutil.copyfile(written, written.with_name('frame (1).png'))
     with pytest.raises(SourceError, match=r'frame \(1\)\.png and .* for one frame, expected one'):
-        evaluated(drives, predictor, tmp_path / 'again', [tmp_path / 'in'], **given)
+        drives.evaluated(predictor, tmp_path / 'again', [tmp_path / 'in'], **given)

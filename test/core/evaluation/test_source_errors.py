@@ -8,8 +8,9 @@ import pytest
 
 from offroad_seg_core.bags.reading import BagError
 from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.evaluation.drive_places import drive_name, drive_names
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
-from offroad_seg_core.evaluation.inputs import drive_name, drive_names, open_frames
+from offroad_seg_core.evaluation.inputs import open_frames
 from offroad_seg_core.evaluation.parts import Unfinished
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
 from offroad_seg_core.evaluation.result import check_place
