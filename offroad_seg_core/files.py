@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 import errno
 import fcntl
 import glob
@@ -15,7 +15,6 @@ import re
 import shutil
 import socket
 import tempfile
-from typing import TextIO
 import uuid
 
 log = logging.getLogger(__name__)
@@ -105,36 +104,57 @@ def only_process(path: Path) -> Iterator[None]:
 
     Raises:
         ProcessAtWorkError: Another process is in its block.
-        OSError: The file cannot be written.
+        OSError: The file cannot be opened or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock_file(path) as stream:
-        try:
-            stream.truncate(0)
-            stream.write(f'process {os.getpid()} on {socket.gethostname()}')
-            stream.flush()
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    descriptor = _lock_file(path)
+    try:
+        with suppress(OSError):  # these are words for people: a full disk is told by who needs it
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f'process {os.getpid()} on {socket.gethostname()}'.encode())
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
 
 
-def _lock_file(path: Path) -> TextIO:
-    """Return a file that is locked, at its path until this process removes it."""
+def _lock_file(path: Path) -> int:
+    """Return a descriptor of a file that is locked, at its path until this process removes it."""
     while True:
-        stream = path.open('a+', encoding='utf-8')
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:  # the latter from SMB
-            with stream:
-                stream.seek(0)
-                raise ProcessAtWorkError(stream.read() or 'another process') from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                stream.close()
-                raise
-        if os.fstat(stream.fileno()).st_nlink:
-            return stream
-        stream.close()  # removed by another process between the two calls
+        with ExitStack() as stack:
+            descriptor, can_write = _open_to_lock(path)
+            stack.callback(os.close, descriptor)
+            _lock(descriptor)
+            is_there = os.fstat(descriptor).st_nlink  # or removed by another process in between
+            if is_there and can_write:
+                stack.pop_all()
+                return descriptor
+            if is_there:
+                path.unlink()  # of another user, whose process is gone: it would still be named
+
+
+def _open_to_lock(path: Path) -> tuple[int, bool]:
+    """Return a file's descriptor, and whether it can be written: a lock does not need that."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666), True
+    except PermissionError:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY), False
+        raise
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:  # the latter from SMB
+        owner = b''
+        with suppress(OSError):  # SMB may keep what is locked from being read
+            owner = os.read(descriptor, 1000)
+        raise ProcessAtWorkError(owner.decode() or 'another process') from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 @contextmanager

@@ -57,3 +57,19 @@ def output_place(
             fix = 'name another place'
             raise OutputError(f'{option}: got {got}; expected one apart from it; fix: {fix}')
     return place
+
+
+def check_writable(place: Path, option: str = '--output') -> None:
+    """Refuse a place in a folder that this user cannot write, or that is none.
+
+    Args:
+        place: As output_place returns it.
+        option: Named in the error.
+
+    Raises:
+        OutputError: Saying which folder that is.
+    """
+    above = next(folder for folder in place.parents if os.path.exists(folder))
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        expected, fix = 'one in a folder that can be written', 'name another place'
+        raise OutputError(f'{option}: got {place}, in {above}; expected {expected}; fix: {fix}')

@@ -12,7 +12,7 @@ from typing import Any
 import uuid
 
 from offroad_seg_core.files import atomic_path, replace_folder
-from offroad_seg_core.places import OutputError, output_place
+from offroad_seg_core.places import OutputError, check_writable, output_place
 
 _SUMMARY = 'summary.json'
 _MAKER = {'made_by': 'offroad_seg_ros.demo'}
@@ -34,6 +34,7 @@ def result_folder(given: Path, inputs: Iterable[str | Path | None] = ()) -> Iter
         OutputError: The place holds something else, or is none that a result can take.
     """
     path = output_place(given, inputs)
+    check_writable(path)
     _check_free(path)
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
     temporary.mkdir(parents=True)

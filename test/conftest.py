@@ -33,12 +33,12 @@ def ordinary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:  # no other user may look into pytest's
         if is_root:
             os.chown(name, nobody, nobody)
-            os.seteuid(nobody)
+            os.setresuid(nobody, nobody, 0)
         try:
             yield Path(name)
         finally:
             if is_root:
-                os.seteuid(0)
+                os.setresuid(0, 0, 0)
 
 
 @pytest.fixture(scope='session')

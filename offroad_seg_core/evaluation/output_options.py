@@ -18,7 +18,7 @@ from offroad_seg_core.evaluation.parts import check_free
 from offroad_seg_core.label_names import label_names_json
 from offroad_seg_core.legend import legend_entries
 from offroad_seg_core.mining.signals import FrameSignals
-from offroad_seg_core.places import local_path, output_place
+from offroad_seg_core.places import check_writable, local_path, output_place
 from offroad_seg_core.taxonomy import Taxonomy
 from offroad_seg_core.visualization import DEFAULT_ALPHA
 
@@ -74,9 +74,12 @@ def settle_places(given: argparse.Namespace, inputs: Iterable[str | Path | None]
     """
     inputs = list(inputs)
     given.output = output_place(given.output, inputs)
+    check_writable(given.output)
     check_free(given.output)
     if given.mcap:
         given.mcap = output_place(given.mcap, inputs, '--mcap')
+        if not given.mcap.is_relative_to(given.output):  # an older one need not be writable
+            check_writable(given.mcap, '--mcap')
 
 
 def chosen_outputs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 import json
 import os
@@ -202,16 +202,22 @@ def in_work(output: Path) -> Iterator[None]:
         output: Where it will be, as output_place returns it.
 
     Raises:
-        OutputError: Another process is at it; it is named.
-        OSError: The place cannot be written.
+        OutputError: Another process is at it, which is named; the place cannot be locked.
     """
-    try:
-        with only_process(output.with_name(f'.{output.name}.lock')):
-            yield
-    except ProcessAtWorkError as error:
-        fix = 'wait for its end, or --output OTHER'
-        got = f'a result that {error} works at'
-        raise OutputError(f'{output}: got {got}; expected none; fix: {fix}') from error
+    lock = output.with_name(f'.{output.name}.lock')
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_process(lock))
+        except ProcessAtWorkError as error:
+            fix = 'wait for its end, or --output OTHER'
+            got = f'a result that {error} works at'
+            raise OutputError(f'{output}: got {got}; expected none; fix: {fix}') from error
+        except OSError as error:
+            got = f'"{error.strerror}" of {lock}, which holds other commands off'
+            expected = 'a file that this user can write'
+            fix = 'remove it where no command is at work, or --output OTHER'
+            raise OutputError(f'{output}: got {got}; expected {expected}; fix: {fix}') from error
+        yield
 
 
 def check_free(output: Path) -> None:

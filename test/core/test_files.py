@@ -146,11 +146,11 @@ def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path):
 def test_a_file_that_its_process_removes_meanwhile_is_locked_anew(tmp_path, monkeypatch):
     file, lock, seen = tmp_path / 'lock', fcntl.flock, []
 
-    def removed_before(stream, kind):
-        seen.append(os.fstat(stream.fileno()).st_ino)
+    def removed_before(descriptor, kind):
+        seen.append(os.fstat(descriptor).st_ino)
         if len(seen) == 1:
             file.unlink()
-        return lock(stream, kind)
+        return lock(descriptor, kind)
 
     monkeypatch.setattr(fcntl, 'flock', removed_before)
     with only_process(file):
@@ -167,6 +167,43 @@ def test_without_locks_everybody_is_let_in(tmp_path, monkeypatch, number):
     with only_process(tmp_path / 'lock'), only_process(tmp_path / 'lock'):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_another_user_left_is_replaced(ordinary_folder):
+    file = ordinary_folder / 'lock'
+    file.write_text('process 1 on earth')
+    file.chmod(0o444)
+    with only_process(file):
+        assert file.read_text().startswith(f'process {os.getpid()} on ')
+    assert list(ordinary_folder.iterdir()) == []
+
+
+def test_a_file_that_another_user_holds_names_that_one(ordinary_folder):
+    file = ordinary_folder / 'lock'
+    with only_process(file):
+        file.chmod(0o444)
+        with pytest.raises(ProcessAtWorkError, match=f'^process {os.getpid()} on '):
+            only_process(file).__enter__()
+        assert file.exists()
+
+
+def test_a_file_in_a_folder_that_cannot_be_written_is_told(ordinary_folder):
+    ordinary_folder.chmod(0o555)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*/lock'$"):
+        only_process(ordinary_folder / 'lock').__enter__()
+
+
+def test_who_holds_a_file_need_not_be_readable(tmp_path, monkeypatch):
+    """As on SMB, where the lock keeps others from reading, too."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    file = tmp_path / 'lock'
+    with only_process(file):
+        monkeypatch.setattr(os, 'read', refuse)
+        with pytest.raises(ProcessAtWorkError, match=r'^another process$'):
+            only_process(file).__enter__()
 
 
 def test_other_errors_of_a_lock_are_told(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offroad_seg_core.places import OutputError, local_path, output_place
+from offroad_seg_core.places import OutputError, check_writable, local_path, output_place
 
 
 def test_a_link_is_followed(tmp_path):
@@ -72,3 +72,22 @@ def test_a_url_is_no_path():
 def test_a_link_in_circles_is_left_to_who_reads_it(tmp_path):
     (tmp_path / 'circle').symlink_to('circle')
     assert os.path.islink(output_place(tmp_path / 'circle'))
+
+
+@pytest.mark.parametrize('given', ['result', 'new/result', 'older'])
+def test_a_folder_that_cannot_be_written_is_told(ordinary_folder, given):
+    place = ordinary_folder / given
+    (ordinary_folder / 'older').mkdir()
+    check_writable(place)
+    (ordinary_folder / 'older').chmod(0o555)
+    check_writable(place)  # an older result goes aside whole
+    ordinary_folder.chmod(0o555)
+    told = rf'^--mcap: got {place}, in {ordinary_folder}; expected .* can be written; fix: name'
+    with pytest.raises(OutputError, match=told):
+        check_writable(place, '--mcap')
+
+
+def test_a_file_holds_no_result(tmp_path):
+    (tmp_path / 'file').touch(0o777)
+    with pytest.raises(OutputError, match=rf'in {tmp_path}/file; expected one in a folder that'):
+        check_writable(tmp_path / 'file' / 'result')

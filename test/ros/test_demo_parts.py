@@ -136,6 +136,9 @@ def test_the_demo_goes_where_a_link_leads_and_keeps_what_it_reads(tmp_path):
         result_folder(tmp_path / 'disk', [None, tmp_path / 'disk' / 'drive', '']).__enter__()
     with pytest.raises(OutputError, match='a mount point'):
         result_folder('/proc').__enter__()
+    (tmp_path / 'file').touch()
+    with pytest.raises(OutputError, match='expected one in a folder that can be written'):
+        result_folder(tmp_path / 'file' / 'result').__enter__()
 
 
 def test_the_demo_keeps_away_from_a_running_robot():

@@ -65,6 +65,11 @@ def evaluate(drive, palette_bundle):
         (('--output', '{demo}/new', '--mcap', '{demo}/drive/x/y.mcap'), '--mcap: got {demo}/driv'),
         (('--output', '{demo}/truth'), 'something that is no older evaluation'),
         (('--output', '/proc'), '--output: got /proc, a mount point; expected a place that'),
+        (('--output', '{demo}/summary.json/new/x'), 'in {demo}/summary.json; expected one in a f'),
+        (
+            ('--output', '{demo}/new', '--mcap', '{demo}/summary.json/x.mcap'),
+            '--mcap: got {demo}/summary.json/x.mcap, in {demo}/summary.json; expected one in a f',
+        ),
         (('--output', '.'), 'the current folder or one above it; expected a place that'),
     ],
 )

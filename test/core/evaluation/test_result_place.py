@@ -1,10 +1,12 @@
 """What a result replaces, and what it never does."""
 
+import argparse
 import json
 import os
 
 import pytest
 
+from offroad_seg_core.evaluation.output_options import settle_places
 from offroad_seg_core.evaluation.parts import Unfinished, in_work
 from offroad_seg_core.evaluation.summary import ResultError, read_summary, write_summary
 from offroad_seg_core.places import OutputError
@@ -103,6 +105,16 @@ def test_an_older_result_that_cannot_be_removed_stops_no_later_one(ordinary_fold
     assert len(os.listdir(ordinary_folder)) == 3
 
 
+def test_inside_of_the_result_nothing_needs_a_place(ordinary_folder):
+    output = ordinary_folder / 'result'
+    output.mkdir()
+    write_summary(output, {'format_version': 1, 'counts': {}})
+    output.chmod(0o555)
+    given = argparse.Namespace(output=output, mcap=output / 'drive.mcap')
+    settle_places(given, [])
+    assert given.mcap == output / 'drive.mcap'
+
+
 def test_a_summary_of_something_else_names_the_evaluations_below_it(tmp_path):
     for place, content in (('.', {'cameras': {}}), ('evaluation', {}), ('drive/deep', {})):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
@@ -119,4 +131,20 @@ def test_who_works_at_a_result_is_named(tmp_path):
             in_work(tmp_path / 'result').__enter__()
         with in_work(tmp_path / 'other'):
             pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_that_cannot_be_taken_is_told_with_a_way_out(tmp_path):
+    (tmp_path / '.result.lock').mkdir()
+    told = (
+        rf'^{tmp_path}/result: got "Is a directory" of {tmp_path}/\.result\.lock, .*; expected a '
+        'file that this user can write; fix: remove it where no command is at work, or --output'
+    )
+    with pytest.raises(OutputError, match=told):
+        in_work(tmp_path / 'result').__enter__()
+
+
+def test_what_fails_in_the_work_is_told_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match='frame'), in_work(tmp_path / 'result'):
+        (tmp_path / 'frame').read_bytes()
     assert os.listdir(tmp_path) == []
