@@ -208,7 +208,7 @@ def main(args: list[str] | None = None) -> int:
         try:
             _check_player(given)
             _play(node, given, stopped)
-        except BagError as error:
+        except (BagError, OSError) as error:
             node.get_logger().error(str(error))
             return 1
     if given.player == 'rosbag2' and not stopped.is_set():

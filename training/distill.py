@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         teachers = measure_teachers(config).miou_present
         pictures = student is not None and write_pictures(config, config.folder / 'best.ckpt')
-    except (ValueError, TrainingError) as error:
+    except (ValueError, TrainingError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except TrainingInterruptedError as interruption:

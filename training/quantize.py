@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
     try:
         run(parse_arguments(arguments))
-    except (ValueError, EngineError) as error:
+    except (ValueError, EngineError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0

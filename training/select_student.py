@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format='%(levelname)s %(message)s')
     try:
         run(parse_arguments(arguments))
-    except (ValueError, EngineError, TrainingError) as error:
+    except (ValueError, EngineError, TrainingError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except TrainingInterruptedError as interruption:

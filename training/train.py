@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f'  {name:16} {"absent" if math.isnan(iou) else f"{iou:.4f}"}')
         if options.report:
             print(write_report([config.folder], config.folder / 'report', PredictionOptions()))
-    except (ValueError, TrainingError) as error:
+    except (ValueError, TrainingError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except TrainingInterruptedError as interruption:

@@ -1,6 +1,8 @@
 """The player's command line, and `ros2 bag play` in its place, of which a stand-in is run."""
 
 import os
+import resource
+import signal
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from offroad_seg_core.bags.definitions import Definitions
+from offroad_seg_core.bags.library import zstd
 from offroad_seg_core.bags.writing import AtomicBag, bag_qos
 from offroad_seg_ros.spinning import spinning
 
@@ -112,6 +115,23 @@ def test_it_waits_for_the_subscriber(bag, environment, tmp_path):
     assert process.returncode == 3, output
     assert 'has no subscriber' not in output
     assert (tmp_path / 'held').read_text().split() == ['bag', 'play', bag, '--rate', '1']
+
+
+def test_no_room_to_unpack_is_said(environment, tmp_path):
+    packed = tmp_path / 'drive.mcap.zstd'
+    packed.write_bytes(zstd.compress(bytes(2_000_000)))
+
+    def let_files_be_small():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    command = [sys.executable, '-m', 'offroad_seg_ros.bag_player', str(packed)]
+    ran = subprocess.run(
+        command, env=environment, preexec_fn=let_files_be_small, capture_output=True, text=True
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert f'{packed}: got "File too large" while it was unpacked into' in ran.stderr
+    assert 'Traceback' not in ran.stderr
 
 
 def test_a_ros_without_rosbag2_is_said(bag, environment, tmp_path):
