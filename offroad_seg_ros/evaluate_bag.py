@@ -28,7 +28,7 @@ from offroad_seg_core.evaluation.command import (
     run_with_progress,
     tell,
 )
-from offroad_seg_core.evaluation.drive_places import drive_name, drive_names
+from offroad_seg_core.evaluation.drive_places import check_names, drive_name, drive_names
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.inputs import (
     AUTO,
@@ -111,6 +111,7 @@ def _run(given: argparse.Namespace) -> int:
     settle_places(given, _read(given))
     problems: list[str] = []
     places = drive_names(given.inputs)
+    check_names(places, _label_places(given))
     frames = _each(places, lambda _, place: open_frames(place, given.topics), problems)
     cameras = _cameras(given, frames)
     latencies_ms = _latencies_ms(given, cameras)
@@ -157,12 +158,16 @@ def _run(given: argparse.Namespace) -> int:
         predictor.close()
 
 
+def _label_places(given: argparse.Namespace) -> list[str | Path | None]:
+    """Return where labels are looked for, as far as that was given."""
+    return [given.labels_from, None if given.truth in (AUTO, NONE) else given.truth]
+
+
 def _read(given: argparse.Namespace) -> list[str | Path | None]:
     """Return the places that are read, as far as they were given."""
-    labels = [given.labels_from, None if given.truth in (AUTO, NONE) else given.truth]
     latencies = given.latencies and given.latencies / FRAMES
     settings = [given.params_file, given.bundle, given.reference]
-    return [*given.inputs, *labels, latencies, *settings]
+    return [*given.inputs, *_label_places(given), latencies, *settings]
 
 
 def _each(

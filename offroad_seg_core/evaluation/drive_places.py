@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 import re
 
 from offroad_seg_core.evaluation.outputs.sink import safe_name
 from offroad_seg_core.evaluation.sources.frame import SourceError
-from offroad_seg_core.evaluation.sources.urls import url_name
+from offroad_seg_core.evaluation.sources.urls import shown, url_name
 
 BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
 VIDEO_SUFFIXES = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -21,15 +21,43 @@ def drive_name(place: str | Path) -> str:
 
 
 def drive_names(places: Sequence[str]) -> dict[str, str]:
-    """Return a name of its own for each place -> the place, in their order."""
+    """Return a name of its own for each place -> the place, in their order.
+
+    Of places that are called alike the first keeps the name, the others get a number behind it,
+    one that makes no place's own name of it.
+    """
+    own = [drive_name(place) for place in places]
+    taken = set(own)
     found: dict[str, str] = {}
-    for place in places:
-        first = name = drive_name(place)
-        number = 2
-        while name in found:
+    for first, place in zip(own, places, strict=True):
+        name, number = first, 2
+        while name in found or (number > 2 and name in taken):
             name, number = f'{first}_{number}', number + 1
         found[name] = place
     return found
+
+
+def check_names(names: Mapping[str, str], places: Iterable[str | Path | None]) -> None:
+    """Refuse labels of a drive by its name where several drives are called so.
+
+    Args:
+        names: See drive_names.
+        places: Where labels are looked for; None: nowhere.
+
+    Raises:
+        SourceError: Naming the labels and the drives.
+    """
+    alike: dict[str, list[str]] = {}
+    for place in names.values():
+        alike.setdefault(drive_name(place), []).append(shown(place))
+    for folder in (Path(place) for place in places if place is not None):
+        for name, place in names.items():
+            drives = alike[drive_name(place)]
+            for entry in _called(folder, name) if len(drives) > 1 else ():
+                got = f'got labels of a drive called {name}, expected those of one drive'
+                why = f'{" and ".join(drives)} have one name'
+                fix = 'rename one of these, or evaluate each by itself'
+                raise SourceError(f'{entry}: {got}; {why}; fix: {fix}')
 
 
 def is_bag(path: Path) -> bool:
@@ -64,13 +92,8 @@ def bags_of_drives(folder: Path, drive: str | None = None) -> dict[str, Path]:
         SourceError: Two are of one drive.
     """
     found: dict[str, Path] = {}
-    is_one = not folder.is_dir() or (folder / _METADATA).is_file()
-    for place in () if is_one else sorted(folder.iterdir()):
-        # As the drive is called, or as an evaluation calls what it writes of it.
-        name = safe_name(_bare(place.name))
-        if (drive is not None and name != safe_name(drive)) or not is_bag(place):
-            continue
-        known = found.setdefault(name, place)
+    for place in filter(is_bag, _called(folder, drive)):
+        known = found.setdefault(safe_name(_bare(place.name)), place)
         if known != place:
             got, fix = f'got {known} and {place} for one drive', 'remove one'
             raise SourceError(f'{got}, expected one bag; fix: {fix}')
@@ -101,3 +124,15 @@ def _bare(name: str) -> str:
     while name.lower().endswith((*BAG_SUFFIXES, *VIDEO_SUFFIXES)):
         name = name.rpartition('.')[0]
     return name
+
+
+def _called(folder: Path, drive: str | None) -> list[Path]:
+    """Return what a folder has of a drive, or of any: files and folders that are called so.
+
+    They are called as the drive is, or as an evaluation calls what it writes of it.
+    """
+    if not folder.is_dir() or (folder / _METADATA).is_file():
+        return []
+    entries = sorted(folder.iterdir())
+    wanted = None if drive is None else safe_name(drive)
+    return [e for e in entries if wanted is None or safe_name(_bare(e.name)) == wanted]

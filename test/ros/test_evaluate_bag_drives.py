@@ -100,3 +100,16 @@ def test_label_files_of_two_drives_with_frames_of_the_same_names(evaluate, tmp_p
     _, said = evaluate('r', *inputs, '--truth', tmp_path / 'truth')
     assert (said['num_with_truth'], miou(said)) == (1, 1.0)
     assert 'got truth of no frame of B' in said['notes'][0]
+
+
+def test_drives_of_one_name_get_no_labels_by_it(evaluate, week, tmp_path, capsys):
+    evaluate('first', *week, '--labels', 'png')
+    (tmp_path / 'other').mkdir()
+    alike = tmp_path / 'other' / 'monday'
+    week[0].rename(alike)
+    given = [str(alike), str(week[1]), '--output', str(tmp_path / 'again')]
+    for option in ('--truth', '--labels-from'):
+        assert main([*given, option, str(tmp_path / 'first' / 'labels')]) == 1
+        told = capsys.readouterr().err
+        assert f'{alike} and {week[1]} have one name; fix: rename one of these' in told
+    assert not (tmp_path / 'again').exists()

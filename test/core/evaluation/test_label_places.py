@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from offroad_seg_core.bags.writing import Header, MessageBag
+from offroad_seg_core.evaluation.drive_places import check_names
 from offroad_seg_core.evaluation.label_comparison import compare_labels
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
 from offroad_seg_core.evaluation.sources.frame import SourceError
@@ -93,3 +94,23 @@ def test_the_files_of_a_bag_that_lost_its_metadata_are_one_bag(drives, predictor
     folder = drives.evaluated(predictor, tmp_path / 'r', week[:1], truth=truth)
     assert drives.scores(folder) == (NUM_FRAMES, NUM_FRAMES, 1.0)
     assert compare_labels(folder, truth).num_identical == NUM_FRAMES
+
+
+@pytest.mark.parametrize('of', ['run', 'run_3'])
+def test_labels_that_name_a_drive_of_which_there_are_two_are_refused(drives, tmp_path, of):
+    names = {'run': 'a/run', 'run_3': 'b/run', 'run_2': 'b/run_2'}
+    truth = tmp_path / 'truth'
+    write_masks(drives, truth / 'run_2', 1)
+    check_names(names, [truth, None])  # it is of the only one that is called so
+    write_masks(drives, truth / of, 1)
+    with pytest.raises(SourceError) as told:
+        check_names(names, [None, truth])
+    assert str(told.value) == (
+        f'{truth / of}: got labels of a drive called {of}, expected those of one drive; a/run and '
+        'b/run have one name; fix: rename one of these, or evaluate each by itself'
+    )
+    (truth / of).rename(tmp_path / 'aside')
+    (truth / of / 'front').mkdir(parents=True)
+    with pytest.raises(SourceError, match='a/run and b/run have one name'):
+        check_names(names, [truth])
+    check_names({'run': 'a/run', 'run_3': 'b/drive'}, [truth])

@@ -147,6 +147,10 @@ def test_every_drive_has_a_name_of_its_own(tmp_path):
     assert drive_names(places) == dict(
         zip(['run', 'run_2', 'run_3', 'run_4', 'run_5'], places, strict=True)
     )
+    # A name that somebody gave is nobody else's, whoever comes first.
+    places = ['a/run', 'b/run', 'b/run_2']
+    assert drive_names(places) == {'run': 'a/run', 'run_3': 'b/run', 'run_2': 'b/run_2'}
+    assert list(drive_names(places).values()) == places
 
 
 def test_a_result_of_something_else_keeps_its_place(drives, predictor, tmp_path):
