@@ -10,7 +10,9 @@ from pathlib import PurePosixPath
 import re
 from urllib.parse import parse_qsl
 
-_PASSWORD = re.compile(r"""(\w://[^\s/@:'"]*):[^\s/@'"]*@""")
+# Users and passwords may hold an @: the last one before a path, query or fragment ends them.
+_PASSWORD = re.compile(r'(://[^/?#:]*):[^/?#]*@')
+_PASSWORD_IN_TEXT = re.compile(r"""(\w://[^\s/?#:'"]*):[^\s/?#'"]*@""")
 _QUERY = re.compile(r"""\?[^\s?='"]+=[^\s'"]*""")
 _SIGNATURE_PREFIXES = ('x-amz-', 'x-goog-')
 _SIGNATURE = {
@@ -32,7 +34,7 @@ def shown(url: str) -> str:
 
 def without_secrets(text: str, url: str) -> str:
     """Return what a library says of a URL, and of those it was led to, as it may be shown."""
-    return _PASSWORD.sub(r'\1@', _QUERY.sub('', text.replace(url, shown(url))))
+    return _PASSWORD_IN_TEXT.sub(r'\1@', _QUERY.sub('', text.replace(url, shown(url))))
 
 
 def url_name(url: str) -> str:

@@ -5,8 +5,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import json
 import threading
 from traceback import format_exception
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 pytest.importorskip('aiohttp', reason='fsspec reads https with it')
@@ -190,3 +192,37 @@ def test_a_password_is_no_part_of_an_address():
     told = f'{url}: 403, url=\'https://host/a?sig=geheim\' and ["https://r:geheim@host/b?x=1&y"]'
     known = "https://host/it's mine: 403, url='https://host/a' and [\"https://r@host/b\"]"
     assert without_secrets(told, url) == known
+
+
+@given(st.text(), st.sampled_from(['robot', 'me@corp.com', '']))
+def test_no_password_is_shown_whatever_it_is_made_of(password, user):
+    known = f'sftp://{user}@host:22/drives/a@b.mcap'
+    # These three end the part of a URL that it stands in, so there they are always quoted.
+    raw = ''.join(character for character in password if character not in '/?#')
+    for written in (raw, quote(password, safe='')):
+        url = f'sftp://{user}:{written}@host:22/drives/a@b.mcap'
+        assert shown(url) == known
+        assert without_secrets(f'{url}: got 403', url) == f'{known}: got 403'
+
+
+@pytest.mark.parametrize('password', ['geheim', 'p@ss', 'a:b'])
+def test_no_password_is_shown_of_urls_that_a_library_was_led_to(password):
+    led_to = f'sftp://me@corp.com:{password}@other/x'
+    told = f"url='{led_to}', then {led_to}: 403, see https://host:80/ or mail@host"
+    shown_so = 'sftp://me@corp.com@other/x'
+    known = f"url='{shown_so}', then {shown_so}: 403, see https://host:80/ or mail@host"
+    assert without_secrets(told, 'https://host/a') == known
+
+
+@pytest.mark.parametrize(
+    'url',
+    [
+        'https://host:8080/a@b:c@d.mcap',
+        'https://[2001:db8::1]:80/a@b.mcap',
+        'sftp://robot@[2001:db8::1]:22/a.mcap',
+        '/drives/10:30@home.mcap',
+    ],
+)
+def test_an_address_without_a_password_is_shown_as_it_is(url):
+    assert shown(url) == url
+    assert without_secrets(url, 'https://host/a') == url
