@@ -60,11 +60,16 @@ def config_sha256(config: Any) -> str:
 
 @cache
 def code_sha256() -> str:
-    """Return the hex SHA-256 of the core's code, which differs between commits of one version."""
+    """Return the hex SHA-256 of the core's code, which differs between commits of one version.
+
+    What editors leave beside it is none: hidden files and folders, links that lead nowhere.
+    """
     folder, digest = Path(__file__).parent, hashlib.sha256()
     for path in sorted(folder.rglob('*.py')):
-        content = path.read_bytes()
-        digest.update(f'{path.relative_to(folder).as_posix()} {len(content)}\n'.encode() + content)
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith('.') for part in name.parts):
+            content = path.read_bytes()
+            digest.update(f'{name.as_posix()} {len(content)}\n'.encode() + content)
     return digest.hexdigest()
 
 

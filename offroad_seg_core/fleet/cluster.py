@@ -18,6 +18,7 @@ from offroad_seg_core.evaluation.sources.combining import SeveralSources
 from offroad_seg_core.fleet.run import Task
 from offroad_seg_core.fleet.worker import REFERENCE, Worker, models_identity
 from offroad_seg_core.inference.engines import EngineError
+from offroad_seg_core.provenance import VERSION_OF
 
 # Read when the library is loaded: it is never to report to its makers.
 os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
@@ -173,6 +174,9 @@ class Crew:
             got = f'{ {key: identity.get(key) for key in changed} } on a node'
             expected = {key: self._identity.get(key) for key in changed}
             fix = 'name --engine and --precision; install the same versions everywhere'
+            if f'{VERSION_OF}code' in changed:
+                fix += '; the files of this package are not those of here: install it there from '
+                fix += 'the same commit, and remove .py files that were put beside its own'
             raise ClusterError(f'got {got}, expected {expected} as here; fix: {fix}')
         self._num_lost = 0
         self._idle.append(worker)

@@ -211,6 +211,10 @@ def test_versions_must_be_the_same_on_every_node(perform):
     own = {**MODEL, 'version of offroad_seg_ros': '0.0.1'}
     with pytest.raises(cluster.ClusterError, match=r"version of offroad_seg_ros': '0.0.1'} on a"):
         perform(own)
+    code = {**MODEL, 'version of code': '0123456789ab'}
+    fix = r"got {'version of code': '0123456789ab'} on a node.*files of this package are not those"
+    with pytest.raises(cluster.ClusterError, match=fix):
+        perform(code)
 
 
 def test_a_worker_has_a_gpu_where_its_reference_needs_one(perform):
