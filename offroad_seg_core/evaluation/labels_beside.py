@@ -12,6 +12,7 @@ from typing import NamedTuple
 from offroad_seg_core.bags.definitions import header_stamp_ns
 from offroad_seg_core.bags.library import Connection
 from offroad_seg_core.bags.reading import Bag, BagError, open_bag
+from offroad_seg_core.evaluation.sources.frame import LABELS_LEFT_OUT
 
 # How far apart, at most, a picture and its labels lie in the bag.
 _REACH_NS = 2_000_000_000
@@ -158,9 +159,9 @@ class PicturesWithLabels:
             maps = [near for near in same if near.role == role != _PICTURE]
             if maps and (picture.stamp_ns <= 0 or len(maps) > 1 or not is_alone):
                 self.notes[:] = [
-                    f'{self._bag.path}: label maps were left out whose stamp is unset, or is that '
-                    f'of others within {_REACH_NS // 1_000_000_000} s; expected one of its own '
-                    'for each frame; fix: record with stamps of the camera'
+                    f'{self._bag.path}{LABELS_LEFT_OUT}their stamp is unset, or is that of others '
+                    f'within {_REACH_NS // 1_000_000_000} s; expected one of its own for each '
+                    'frame; fix: record with stamps of the camera'
                 ]
             elif maps and maps[0].data:
                 found[role] = maps[0].entry.msgtype, maps[0].data

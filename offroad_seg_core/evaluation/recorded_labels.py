@@ -15,7 +15,7 @@ from offroad_seg_core.bags.camera_topics import IMAGE_TYPE, TRANSPORTS, CameraTo
 from offroad_seg_core.bags.label_images import decode_labels
 from offroad_seg_core.bags.reading import Bag, BagError, contents, open_bag
 from offroad_seg_core.datasets.masks import MaskReader
-from offroad_seg_core.evaluation.sources.frame import Frame, file_identity
+from offroad_seg_core.evaluation.sources.frame import LABELS_LEFT_OUT, Frame, file_identity
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
 from offroad_seg_core.evaluation.stamped_labels import Key, StampedLabels
 
@@ -85,7 +85,7 @@ class LabelTopics:
                 if found and self.needs_date and stamp_in_name(str(frame.stamp_ns)) is None:
                     why = 'their stamps tell no date, so they may be of any of several drives'
                     fix = 'give a folder with a bag for each drive, of its name'
-                    doubtful[:] = [f'{self.path}: labels were left out: {why}; fix: {fix}']
+                    doubtful[:] = [f'{self.path}{LABELS_LEFT_OUT}{why}; fix: {fix}']
                     found = None
                 load = partial(decode_class_ids, self.reader, *found) if found else None
                 yield part, with_map(frame, key, load) if load else frame

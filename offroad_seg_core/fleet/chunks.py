@@ -13,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.parts import PartResult, load_part
 from offroad_seg_core.evaluation.sources.combining import PartsOf, SeveralSources
-from offroad_seg_core.evaluation.sources.frame import Source
+from offroad_seg_core.evaluation.sources.frame import LABELS_LEFT_OUT, Source
 from offroad_seg_core.metrics.meter import MeterConfig
 
 
@@ -72,8 +72,8 @@ class Drive:
         """
         rows = [row for part in parts for row in part.rows]
         stamps = {(row['camera'], row['stamp_ns']) for row in rows if row['stamp_ns'] > 0}
-        told = {note for part in parts for note in part.notes}
-        self._known[chunk] = stamps, bool(told - set(self.source.notes))
+        told = {note for part in parts for note in part.notes} - set(self.source.notes)
+        self._known[chunk] = stamps, any(LABELS_LEFT_OUT not in note for note in told)
         if len(self._known) < len(self.chunks):
             return False
         sets = [found for found, _ in self._known.values()]

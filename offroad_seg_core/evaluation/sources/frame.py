@@ -18,6 +18,8 @@ TARGET, LABEL_MAP, CONFIDENCE = 'target', 'label_map', 'confidence'
 
 LEFT_OUT = ': not evaluated: '
 """In a note: between the name of a drive that failed and the reason."""
+LABELS_LEFT_OUT = ': labels were left out: '
+"""In a note: between a bag that was read well and why labels in it are of no frame for sure."""
 
 
 class SourceError(ValueError):

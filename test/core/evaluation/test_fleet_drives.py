@@ -174,3 +174,42 @@ def test_frames_that_are_done_twice_count_once(drives, fleets, predictor, tmp_pa
     evaluation = fleets.evaluation_of(source, predictor, tmp_path / 'fleet')
     fleets.result(evaluation, on_chunk=lambda *counts: told.append(counts))
     assert told[-1] == (1, 1, 40 - lost)
+
+
+def test_drives_whose_labels_were_left_out_are_not_done_twice(drives, fleets, predictor, tmp_path):
+    """Simulations all begin at zero, so one bag of labels may be of any of them."""
+    start = {'start_ns': drives.STEP_NS, 'with_truth': False}
+    week = [
+        drives.write_drive(tmp_path / name, ('front',), 40, TINY, **start)
+        for name in ('monday', 'friday')
+    ]
+    one = drives.evaluated(predictor, tmp_path / 'one', week[:1])
+    source = drives.source_of(week, truth=one / 'labels_bag')
+    serial = fleets.in_one_go(fleets.evaluation_of(source, predictor, tmp_path / 'serial'))
+    source, done = drives.source_of(week, truth=one / 'labels_bag'), []
+    evaluation = fleets.evaluation_of(source, predictor, tmp_path / 'fleet')
+    folder = fleets.result(evaluation, done=done)
+    assert len(done) == len(set(done)) == 6
+    assert fleets.said(drives, folder) == fleets.said(drives, serial)
+    (note,) = drives.summary(folder)['notes']
+    assert 'labels_bag: labels were left out: their stamps tell no date' in note
+
+
+def test_a_drive_with_labels_but_no_stamps_is_not_done_twice(drives, fleets, predictor, tmp_path):
+    labels, truth = drives.scene(TINY)
+    with MessageBag(tmp_path / 'drive') as bag:
+        for index in range(40):
+            time_ns = drives.START_NS + index * drives.STEP_NS
+            pixels = drives.TAXONOMY.palette_bgr[labels]
+            bag.write_image('/front/image_raw', time_ns, Header(0, 'front'), pixels, 'bgr8')
+            topic = '/front/ground_truth/label_map'
+            bag.write_image(topic, time_ns, Header(0, 'front'), truth, 'mono8')
+    source = fleets.drive(tmp_path / 'drive', drives.TAXONOMY)
+    serial = fleets.in_one_go(fleets.evaluation_of(source, predictor, tmp_path / 'serial'))
+    source, done = fleets.drive(tmp_path / 'drive', drives.TAXONOMY), []
+    evaluation = fleets.evaluation_of(source, predictor, tmp_path / 'fleet')
+    folder = fleets.result(evaluation, done=done)
+    assert [(chunk.first, chunk.end) for chunk in done] == [(2, 3), (1, 2), (0, 1)]
+    assert fleets.said(drives, folder) == fleets.said(drives, serial)
+    (note,) = drives.summary(folder)['notes']
+    assert 'drive: labels were left out: their stamp is unset' in note
