@@ -23,6 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from offroad_seg_core.bags.reading import open_bag
+from offroad_seg_core.bags.unpacking import keeping_unpacked
 from offroad_seg_core.inference.bundle import Bundle
 from offroad_seg_core.memory import keep_freed_memory
 from offroad_seg_core.places import local_path
@@ -164,7 +165,8 @@ def run(given: argparse.Namespace) -> Path:
         DemoError: the node failed.
     """
     started, steps = time.monotonic(), _Steps()
-    with result_folder(given.output, (given.bag, given.images, given.bundle)) as folder:
+    inputs = given.bag, given.images, given.bundle
+    with keeping_unpacked(), result_folder(given.output, inputs) as folder:
         with steps.step('input_s', _input_text(given)):
             demo_input = _make_input(given, folder)
         arguments = camera_arguments(demo_input.cameras)

@@ -5,7 +5,10 @@ Messages are sent as the bytes that were recorded. The command is bag_player.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 import threading
 import time
@@ -29,6 +32,9 @@ from offroad_seg_ros.playback_timer import PlaybackTimer
 _SETTLED_S = 0.5
 _DELIVERY_TIMEOUT_S = 2.0
 _MESSAGE_TICK_S = 0.001
+_NUM_AHEAD = 8
+"""Messages that are read before their time."""
+_Message = tuple[Connection, int, bytes]
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class BagPlayer:
 
     Args:
         node: what the publishers belong to. Nobody needs to spin it for playing.
-        reader: an open bag; see open_bag.
+        reader: an open bag, see open_bag; while it is played a thread reads it.
         options: how to play.
         on_publish: called after each message with the published topic, the serialized message
             and the steady-clock time (``time.monotonic_ns``) from before it was handed over.
@@ -88,7 +94,7 @@ class BagPlayer:
         self._publishers: dict[tuple[str, str], Publisher] = {}
         self._create_publishers()
         self._clock = node.create_publisher(Clock, '/clock', 1) if self.options.clock_hz else None
-        self._last_tick_s = 0.0
+        self._tick_s, self._last_tick_s = 1.0 / (self.options.clock_hz or 100.0), 0.0
 
     @property
     def topics(self) -> dict[str, str]:
@@ -123,34 +129,67 @@ class BagPlayer:
     def play(self) -> None:
         """Play to the end, over and over if asked to; return early after stop()."""
         while not self._stopped.is_set():
-            self.timer.restart()
             self._play_once()
             if not self.options.loop:
                 break
         self._wait_for_delivery()
 
     def _play_once(self) -> None:
-        for connection, stamp_ns, data in self._reader.messages(self._connections):
-            if stamp_ns >= self.end_ns or not self._wait_until(stamp_ns):
-                return
-            publisher = self._publishers[connection.topic, connection.msgtype]
-            taken_ns = time.monotonic_ns()
-            publisher.publish(bytes(data))
-            self.num_published += 1
-            if self._on_publish:
-                self._on_publish(publisher.topic_name, data, taken_ns)
+        ended, reached_ns = threading.Event(), self.start_ns
+        messages = self._reader.messages(self._connections, is_stopped=ended.is_set)
+
+        def read() -> _Message | None:
+            return next(messages, None)
+
+        # Reading a message may mean to unpack a file, which takes seconds.
+        with closing(messages), ThreadPoolExecutor(1) as thread:
+            try:
+                self.timer.restart()
+                coming = deque(thread.submit(read) for _ in range(_NUM_AHEAD))
+                while message := self._take(coming.popleft(), reached_ns):
+                    coming.append(thread.submit(read))
+                    reached_ns = message[1]
+                    if reached_ns >= self.end_ns or not self._wait_until(reached_ns):
+                        return
+                    self._publish(message)
+            finally:
+                ended.set()
+                thread.shutdown(cancel_futures=True)
+
+    def _take(self, coming: Future[_Message | None], reached_ns: int) -> _Message | None:
+        """Return the next message, None behind the last one or when stopped.
+
+        Bag time stands still at ``reached_ns`` while its reader is late: else what would have been
+        due meanwhile came all at once.
+        """
+        if coming.done():
+            return coming.result()
+        with self.timer.held():
+            while not self._stopped.is_set():
+                self._tick(reached_ns, self._tick_s)
+                if wait([coming], self._tick_s).done:
+                    return coming.result()
+        return None
+
+    def _publish(self, message: _Message) -> None:
+        connection, _, data = message
+        publisher = self._publishers[connection.topic, connection.msgtype]
+        taken_ns = time.monotonic_ns()
+        publisher.publish(bytes(data))
+        self.num_published += 1
+        if self._on_publish:
+            self._on_publish(publisher.topic_name, data, taken_ns)
 
     def _wait_until(self, stamp_ns: int) -> bool:
         """Wait for bag time ``stamp_ns`` while the clock ticks; return False when stopped."""
-        tick_s = 1.0 / (self.options.clock_hz or 100.0)
         while not self._stopped.is_set():
             now_ns = self.start_ns + self.timer.elapsed_ns()
             missing_s = (stamp_ns - now_ns) / 1e9 / self.options.rate
             if missing_s <= 0 and not self.timer.paused:
                 self._tick(stamp_ns, _MESSAGE_TICK_S)  # a message is not of the future
                 return True
-            self._tick(min(now_ns, stamp_ns), tick_s)
-            self._stopped.wait(tick_s if self.timer.paused else min(missing_s, tick_s))
+            self._tick(min(now_ns, stamp_ns), self._tick_s)
+            self._stopped.wait(self._tick_s if self.timer.paused else min(missing_s, self._tick_s))
         return False
 
     def _tick(self, time_ns: int, period_s: float) -> None:

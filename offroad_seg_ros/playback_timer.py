@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import threading
 import time
 
@@ -23,7 +24,7 @@ class PlaybackTimer:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._rate, self._paused, self._now_ns = rate, paused, now_ns
-        self._lock = threading.Lock()
+        self._is_held, self._lock = False, threading.Lock()
         self._elapsed_ns, self._since_ns = 0.0, now_ns()
 
     def restart(self) -> None:
@@ -38,16 +39,33 @@ class PlaybackTimer:
 
     @paused.setter
     def paused(self, paused: bool) -> None:
-        with self._lock:
-            self._elapsed_ns, self._since_ns = self._read()
+        with self._changing():
             self._paused = paused
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let time stand still in the block, whether it is paused or not."""
+        with self._changing():
+            self._is_held = True
+        try:
+            yield
+        finally:
+            with self._changing():
+                self._is_held = False
 
     def elapsed_ns(self) -> int:
         """Return the bag time passed since the start or the last restart."""
         with self._lock:
             return int(self._read()[0])
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._lock:
+            self._elapsed_ns, self._since_ns = self._read()
+            yield
+
     def _read(self) -> tuple[float, int]:
         now = self._now_ns()
-        passed = 0.0 if self._paused else (now - self._since_ns) * self._rate
+        is_still = self._paused or self._is_held
+        passed = 0.0 if is_still else (now - self._since_ns) * self._rate
         return self._elapsed_ns + passed, now

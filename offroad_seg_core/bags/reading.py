@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 import copy
 import heapq
 import logging
@@ -22,7 +30,13 @@ from offroad_seg_core.bags.library import (
     zstd,
 )
 from offroad_seg_core.bags.loose_mcap import LooseMcap
-from offroad_seg_core.bags.unpacking import PackedStorage, is_compressed, keeping_unpacked
+from offroad_seg_core.bags.unpacking import (
+    PackedStorage,
+    StoppedError,
+    is_compressed,
+    keeping_unpacked,
+    never,
+)
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +119,8 @@ class Bag:
         connections: Collection[Connection] = (),
         start: int | None = None,
         stop: int | None = None,
-    ) -> Iterator[tuple[Connection, int, bytes]]:
+        is_stopped: Callable[[], bool] = never,
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
         """Yield (connection, bag time ns, serialized message) in the order of bag time.
 
         Of an indexed mcap file a damaged place costs its chunk, of any other what is behind it;
@@ -115,6 +130,7 @@ class Bag:
             connections: Of this bag; empty: all.
             start: Only messages at or after this time, ns.
             stop: Only messages before this time, ns.
+            is_stopped: Asked again and again while a file is unpacked; if so the messages end.
 
         Raises:
             BagError: Nothing can be read any more in a file that was compressed.
@@ -122,10 +138,14 @@ class Bag:
         """
         wanted = connections or self.connections
         parts = [
-            (storage.metadata.start_time, self._of_storage(storage, merged, wanted, start, stop))
+            (
+                storage.metadata.start_time,
+                self._of_storage(storage, merged, wanted, start, stop, is_stopped),
+            )
             for storage, merged in zip(self._storages, self._merged, strict=True)
         ]
-        yield from _in_order(parts)
+        with suppress(StoppedError):
+            yield from _in_order(parts)
 
     def _of_storage(
         self,
@@ -134,13 +154,14 @@ class Bag:
         wanted: Collection[Connection],
         start: int | None,
         stop: int | None,
+        is_stopped: Callable[[], bool],
     ) -> Iterator[_Message]:
         """Yield what is wanted of one file; a compressed one is unpacked meanwhile."""
         own = [entry for entry in storage.connections if merged[entry.id] in wanted]
         is_packed = isinstance(storage, PackedStorage)
         if not own or (is_packed and storage.is_outside(start, stop)):
             return
-        with storage.opened() if is_packed else nullcontext(storage) as opened:
+        with storage.opened(is_stopped) if is_packed else nullcontext(storage) as opened:
             parts = [
                 (piece.start_time, self._read(piece, start, stop))
                 for piece in _pieces(opened, own, merged)

@@ -23,6 +23,15 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _KEPT_SHARE = 0.25
 
 
+class StoppedError(Exception):
+    """Nobody waits any more for what was being unpacked."""
+
+
+def never() -> bool:
+    """Return False: it is waited for."""
+    return False
+
+
 def is_compressed(bag: Path) -> bool:
     """Return whether a bag has files that were compressed as a whole, or is one."""
     return any(bag.glob(f'*{COMPRESSED}')) if bag.is_dir() else bag.suffix == COMPRESSED
@@ -69,10 +78,10 @@ class _Shelf:
                     self._contents.popitem()[1].remove()
 
     @contextmanager
-    def reading(self, file: Path) -> Iterator[_Content]:
+    def reading(self, file: Path, is_stopped: Callable[[], bool]) -> Iterator[_Content]:
         """Yield what a file holds, inside of a block of ``keeping``."""
         with self._lock:
-            content = self._take(file)
+            content = self._take(file, is_stopped)
             content.num_readers += 1
         try:
             yield content
@@ -80,23 +89,23 @@ class _Shelf:
             with self._lock:
                 content.num_readers -= 1
 
-    def _take(self, file: Path) -> _Content:
+    def _take(self, file: Path, is_stopped: Callable[[], bool]) -> _Content:
         about = file.stat()
         key = file.absolute(), about.st_size, about.st_mtime_ns
         content = self._contents.pop(key, None)
         if content and not content.path.is_file():  # removed by a cleaner of temporary folders
             content.remove()
             content = None
-        self._contents[key] = content or self._unpack(file)
+        self._contents[key] = content or self._unpack(file, is_stopped)
         return self._contents[key]
 
-    def _unpack(self, file: Path) -> _Content:
+    def _unpack(self, file: Path, is_stopped: Callable[[], bool]) -> _Content:
         """Unpack a file, if need be in the place of what nobody reads."""
         folder = tempfile.gettempdir()
         self.remove_unread(_KEPT_SHARE * shutil.disk_usage(folder).free)
         while True:
             try:
-                return _unpack(file)
+                return _unpack(file, is_stopped)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
@@ -165,14 +174,18 @@ class PackedStorage:
             self.metadata, self.is_cut = storage.metadata, is_cut
 
     @contextmanager
-    def opened(self) -> Iterator[Any]:
-        """Yield the storage, open; errors: see the class."""
-        with self._opened() as (storage, _):
+    def opened(self, is_stopped: Callable[[], bool] = never) -> Iterator[Any]:
+        """Yield the storage, open; errors: see the class.
+
+        Args:
+            is_stopped: Asked again and again while it is unpacked; a StoppedError follows if so.
+        """
+        with self._opened(is_stopped) as (storage, _):
             yield storage
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Any, bool]]:
-        with _SHELF.reading(self._file) as content, ExitStack() as stack:
+    def _opened(self, is_stopped: Callable[[], bool] = never) -> Iterator[tuple[Any, bool]]:
+        with _SHELF.reading(self._file, is_stopped) as content, ExitStack() as stack:
             storage, is_cut = self._open_plain(content.path, stack)
             yield storage, is_cut or content.is_cut
 
@@ -183,13 +196,15 @@ class PackedStorage:
         return self.metadata.message_count > 0 and (is_before or is_behind)
 
 
-def _unpack(file: Path) -> _Content:
+def _unpack(file: Path, is_stopped: Callable[[], bool]) -> _Content:
     """Return the file's content as far as it goes."""
     with ExitStack() as stack:
         path, is_cut = stack.enter_context(scratch_folder()) / file.stem, False
         with zstd.open(file, 'rb') as source, path.open('wb') as target:
             try:
                 while block := source.read1(_BLOCK_BYTES):
+                    if is_stopped():
+                        raise StoppedError
                     target.write(block)
             except (EOFError, zstd.ZstdError):
                 is_cut = True

@@ -41,6 +41,17 @@ def test_pauses_take_no_bag_time():
     timer.paused = False
     now[0] = 1005
     assert timer.elapsed_ns() == 30
+    with timer.held():
+        now[0] = 2000
+        timer.paused = True
+        assert timer.elapsed_ns() == 30
+    now[0] = 3000
+    assert timer.elapsed_ns() == 30  # still paused
+    timer.paused = False
+    with timer.held():
+        now[0] = 4000
+    now[0] = 4005
+    assert timer.elapsed_ns() == 40
     timer.restart()
     assert timer.elapsed_ns() == 0
 

@@ -16,7 +16,7 @@ from offroad_seg_core.training.student_selection import Student
 
 @pytest.fixture
 def bag(tmp_path, monkeypatch):
-    def full(_):
+    def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(unpacking, '_unpack', full)

@@ -259,11 +259,11 @@ def test_what_an_abandoned_reader_holds_is_removed(tmp_path, temporary):
 def test_what_nobody_reads_makes_room(tmp_path, temporary, monkeypatch):
     path, real, tried = split_bag(tmp_path), unpacking._unpack, []
 
-    def unpack(file):
+    def unpack(file, is_stopped):
         tried.append(file.name)
         if any(temporary.iterdir()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(file)
+        return real(file, is_stopped)
 
     monkeypatch.setattr(unpacking, '_unpack', unpack)
     assert read(path) == (list(range(NUM_FILES * EACH)), [])

@@ -123,7 +123,7 @@ def test_however_a_run_ends_nothing_is_left(
 def test_no_room_is_told_with_a_fix_that_helps(
     drives, predictor, place, tmp_path, temporary, monkeypatch, capsys
 ):
-    def full(_):
+    def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(unpacking, '_unpack', full)
