@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 import re
 
-from offroad_seg_core.evaluation.outputs.sink import safe_name
+from offroad_seg_core.evaluation.outputs.sink import LABEL_BAG, LABEL_FILES, safe_name
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.evaluation.sources.urls import shown, url_name
 
@@ -50,7 +50,8 @@ def check_names(names: Mapping[str, str], places: Iterable[str | Path | None]) -
     alike: dict[str, list[str]] = {}
     for place in names.values():
         alike.setdefault(drive_name(place), []).append(shown(place))
-    for folder in (Path(place) for place in places if place is not None):
+    for labels in (Path(place) for place in places if place is not None):
+        folder = labels_below(labels, LABEL_FILES, LABEL_BAG)
         for name, place in names.items():
             drives = alike[drive_name(place)]
             for entry in _called(folder, name) if len(drives) > 1 else ():
@@ -58,6 +59,12 @@ def check_names(names: Mapping[str, str], places: Iterable[str | Path | None]) -
                 why = f'{" and ".join(drives)} have one name'
                 fix = 'rename one of these, or evaluate each by itself'
                 raise SourceError(f'{entry}: {got}; {why}; fix: {fix}')
+
+
+def labels_below(place: Path, *folders: str) -> Path:
+    """Return the first of a result's folders that is there, else the place itself."""
+    below = [place / folder for folder in folders if not (place / _METADATA).is_file()]
+    return next(filter(Path.is_dir, below), place)
 
 
 def is_bag(path: Path) -> bool:
@@ -81,18 +88,23 @@ def is_one_bag(path: Path) -> bool:
     return all(of_folder.fullmatch(_bare(name)) for name in files)
 
 
-def bags_of_drives(folder: Path, drive: str | None = None) -> dict[str, Path]:
+def bags_of_drives(
+    folder: Path, drive: str | None = None, evaluated: Path | None = None
+) -> dict[str, Path]:
     """Return the bags of drives in a folder, by their names as parts of paths.
 
     Args:
         folder: Holds them: folders, or single files; what is one bag itself has none.
         drive: The only one that is wanted; None: all.
+        evaluated: A bag that is left out.
 
     Raises:
         SourceError: Two are of one drive.
     """
     found: dict[str, Path] = {}
     for place in filter(is_bag, _called(folder, drive)):
+        if evaluated and place.resolve() == evaluated.resolve():
+            continue
         known = found.setdefault(safe_name(_bare(place.name)), place)
         if known != place:
             got, fix = f'got {known} and {place} for one drive', 'remove one'
@@ -100,12 +112,13 @@ def bags_of_drives(folder: Path, drive: str | None = None) -> dict[str, Path]:
     return found
 
 
-def bag_of(place: Path, drive: str) -> Path | None:
+def bag_of(place: Path, drive: str, evaluated: Path | None = None) -> Path | None:
     """Return the bag with a drive's labels: its own in a folder of bags, else the place itself.
 
     Args:
         place: A bag, or a folder with a bag of each drive.
         drive: Whose labels they are; empty: it has no name.
+        evaluated: The bag of its frames, which is not its own here though it has its name.
 
     Returns:
         None where the place is no bag, and holds none of the drive.
@@ -113,7 +126,7 @@ def bag_of(place: Path, drive: str) -> Path | None:
     Raises:
         SourceError: It holds two of the drive.
     """
-    own = bags_of_drives(place, drive) if drive else {}
+    own = bags_of_drives(place, drive, evaluated) if drive else {}
     if own:
         return next(iter(own.values()))
     return place if is_one_bag(place) else None

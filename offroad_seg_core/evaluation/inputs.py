@@ -12,8 +12,9 @@ from offroad_seg_core.bags.camera_topics import find_all_cameras
 from offroad_seg_core.bags.reading import contents, open_bag
 from offroad_seg_core.datasets.label_source import create_reader
 from offroad_seg_core.datasets.masks import MaskFormat, MaskReader
-from offroad_seg_core.evaluation.drive_places import bag_of, is_bag
+from offroad_seg_core.evaluation.drive_places import bag_of, is_bag, labels_below
 from offroad_seg_core.evaluation.label_folder import LabelFolder
+from offroad_seg_core.evaluation.outputs.sink import LABEL_BAG, LABEL_FILES
 from offroad_seg_core.evaluation.recorded_labels import (
     LabelsBeside,
     LabelSource,
@@ -157,11 +158,11 @@ def find_truth(
         return None
     if options.place == AUTO:
         return _truth_beside(frames, classes, options) if isinstance(frames, BagFrames) else None
-    place = Path(options.place)
-    path = bag_of(place, drive)
+    place = labels_below(Path(options.place), LABEL_FILES, LABEL_BAG)
+    path = bag_of(place, drive, frames.path if isinstance(frames, BagFrames) else None)
     if path is None:
         reader = _reader(options.taxonomy, classes, options)
-        return LabelFolder(place, reader, drive, is_alone)
+        return LabelFolder(place, reader, frames, drive, is_alone)
     topics = dict(options.topics or _topics_of(path))
     reader, notes = _topics_reader(path, topics, classes, options)
     needs_date = not is_alone and path == place
@@ -191,11 +192,12 @@ def recorded_labels(
     Raises:
         ValueError: It holds no topic `<camera>/segmentation/mask`.
     """
-    path = bag_of(Path(place), drive)
+    place = labels_below(Path(place), LABEL_BAG)
+    path = bag_of(place, drive)
     if path is None:
         expected = f'a bag, or a folder with one called {drive or "as the drive is"}'
         raise SourceError(f'{place}: got none, expected {expected}; check the path')
-    needs_date = not is_alone and path == Path(place)
+    needs_date = not is_alone and path == place
     with open_bag(path) as bag:
         types, told = {entry.topic: entry.msgtype for entry in bag.connections}, [bag.notes]
     masks, confidences = output_topics(types, 'mask'), output_topics(types, 'confidence')

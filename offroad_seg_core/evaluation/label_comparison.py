@@ -14,10 +14,9 @@ import numpy as np
 from offroad_seg_core.bags.label_images import decode_labels
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.datasets.masks import MaskReader
-from offroad_seg_core.evaluation.drive_places import bags_of_drives, is_one_bag
+from offroad_seg_core.evaluation.drive_places import bags_of_drives, is_one_bag, labels_below
 from offroad_seg_core.evaluation.frame_table import CSV, read_table
-from offroad_seg_core.evaluation.outputs import label_bag, labels
-from offroad_seg_core.evaluation.outputs.sink import frame_path, safe_name
+from offroad_seg_core.evaluation.outputs.sink import LABEL_BAG, LABEL_FILES, frame_path, safe_name
 from offroad_seg_core.evaluation.recorded_labels import output_topics
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
@@ -140,8 +139,7 @@ def _drives(path: Path) -> dict[str, Callable[[], _Opened]]:
     """Return how the labels of each drive are opened; where there is one, it has no name."""
     if not path.exists():
         raise SourceError(f'{path}: not there; fix: give a result, a bag or a folder of labels')
-    home = path / label_bag.FOLDER
-    home = home if home.is_dir() else path
+    home = labels_below(path, LABEL_BAG)
     if not (home / CSV).is_file():
         if is_one_bag(home):
             return {'': partial(_open_bag, home)}
@@ -184,7 +182,7 @@ def _of_result(path: Path) -> dict[str, dict[Key, Path]]:
     found: dict[str, dict[Key, Path]] = {}
     columns = (table[name] for name in ('camera', 'name', 'stamp_ns'))
     for camera, name, stamp_ns in zip(*columns, strict=True):
-        file = frame_path(path / labels.FOLDER, camera, name, '.png')
+        file = frame_path(path / LABEL_FILES, camera, name, '.png')
         drive, _, own = camera.partition('/') if has_several else ('', '', camera)
         if file.is_file():
             of_drive = found.setdefault(safe_name(drive) if drive else '', {})
@@ -195,8 +193,7 @@ def _of_result(path: Path) -> dict[str, dict[Key, Path]]:
 
 def _of_folder(path: Path) -> dict[str, dict[Key, Path]]:
     """Return drive -> frame -> label file of a folder, whose files have their stamps as names."""
-    home = path / labels.FOLDER
-    home = home if home.is_dir() else path
+    home = labels_below(path, LABEL_FILES)
     files = [(stamp_in_name(file.stem), file) for file in home.rglob('*.png')]
     found: dict[str, dict[Key, Path]] = {}
     for stamp_ns, file in sorted((stamp, file) for stamp, file in files if stamp is not None):

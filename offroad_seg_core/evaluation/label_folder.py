@@ -2,89 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+import re
 from typing import Any
 
 from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.evaluation.outputs.sink import safe_name
 from offroad_seg_core.evaluation.recorded_labels import Frames, with_map
-from offroad_seg_core.evaluation.sources.frame import Frame, SourceError
+from offroad_seg_core.evaluation.sources.frame import Frame, Source, SourceError
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
+
+# As UniqueNames calls a later frame of a stamp that repeats: the stamp does not tell which it is.
+_REPEATED = re.compile(r'\d{18,19}_\d{18,19}(_\d+)?')
 
 
 class LabelFolder:
     """Label files, matched by the frame's name or by a stamp in theirs.
 
-    They lie in ``<drive>/<camera>/``, ``<camera>/`` or the folder itself, and are looked for in
-    this order. Folders and files may be called as the drives, cameras and frames are, or as an
-    evaluation calls what it writes of them.
+    They lie in ``<drive>/<camera>/``, ``<drive>/`` where it has one camera, ``<camera>/`` or the
+    folder itself, and are looked for in this order. Folders and files may be called as the drives,
+    cameras and frames are, or as an evaluation calls what it writes of them.
 
     Args:
         folder: Holds PNG files.
         reader: Reads a file as class ids.
-        drive: Whose frames they are for; empty: it has no name.
+        frames: Of one drive. Pictures that are these are no labels.
+        drive: Its name; empty: none.
         is_alone: Whether no other drive is evaluated with it. Else files that name no drive count
             only with a stamp in their names: many drives have a frame called 000000.
 
     Raises:
-        SourceError: There are none, or two are of one frame.
+        SourceError: There are none, or two have the name of one frame.
 
     Attributes:
-        notes: What was left out, as sentences.
+        notes: What was left out, as sentences; grows while maps are attached.
     """
 
     def __init__(
-        self, folder: str | Path, reader: MaskReader, drive: str = '', is_alone: bool = True
+        self,
+        folder: str | Path,
+        reader: MaskReader,
+        frames: Source,
+        drive: str = '',
+        is_alone: bool = True,
     ) -> None:
-        self._reader, self._drive = reader, safe_name(drive)
+        self._folder, self._reader = Path(folder), reader
         self._by_name: dict[tuple[str, str], Path] = {}
         self._by_stamp: dict[tuple[str, int], list[Path]] = {}
-        self.notes: Sequence[str] = ()
-        files = sorted(Path(folder).rglob('*.png'))
-        if not files:
-            expected = 'label maps' + (f', or a bag called {self._drive}' if drive else '')
+        self.notes: list[str] = []
+        described = frames.description()
+        own, anyones = _places(list(described['cameras']), safe_name(drive) if drive else '')
+        self._places = {camera: [*own[camera], *anyones[camera]] for camera in own}
+        evaluated = Path(described['path']).resolve()
+        doubtful: list[Path] = []
+        misplaced: list[Path] = []
+        for home in sorted({file.parent for file in self._folder.rglob('*.png')}):
+            if home.resolve() == evaluated:
+                continue
+            place = '/'.join(map(safe_name, home.relative_to(self._folder).parts))
+            is_own = any(place in places for places in own.values())
+            is_anyones = any(place in places for places in anyones.values())
+            for file in sorted(home.glob('*.png')):
+                if is_own or (is_anyones and (is_alone or stamp_in_name(file.stem) is not None)):
+                    self._add(place, file)
+                else:
+                    (doubtful if is_anyones else misplaced).append(file)
+        if not (self._by_name or doubtful or misplaced):
+            expected = 'label maps' + (f', or a bag called {drive}' if drive else '')
             raise SourceError(f'{folder}: got no .png files, expected {expected}; check the path')
-        doubtful = []
-        for file in files:
-            place = [safe_name(part) for part in file.parent.relative_to(folder).parts]
-            is_own, is_anyones = len(place) == 2 and place[0] == self._drive, len(place) < 2
-            has_stamp = stamp_in_name(file.stem) is not None
-            if is_own or (is_anyones and (is_alone or has_stamp)):
-                self._add('/'.join(place), file)
-            elif is_anyones:
-                doubtful.append(file)
-        if doubtful:
-            got = f'{len(doubtful)} files such as {doubtful[0]}'
-            why = 'their names tell no stamp, and their folders not which of several drives'
-            fix = f'move them to {folder}/<drive>/<camera>/'
-            self.notes = [f'{got} were left out: {why}; fix: {fix}']
+        self._tell(doubtful, misplaced)
 
     def _add(self, place: str, file: Path) -> None:
         known = self._by_name.setdefault((place, safe_name(file.stem)), file)
         if known is not file:
-            raise _two_of_one_frame(known, file)
+            got = f'got {known} and {file} for one frame'
+            raise SourceError(f'{got}, expected one file; fix: remove one')
         stamp_ns = stamp_in_name(file.stem)
-        if stamp_ns is not None:
+        if stamp_ns is not None and not _REPEATED.fullmatch(file.stem):
             self._by_stamp.setdefault((place, stamp_ns), []).append(file)
 
+    def _tell(self, doubtful: list[Path], misplaced: list[Path]) -> None:
+        """Note the files that were left out."""
+        places = [place for known in self._places.values() for place in known if place]
+        if doubtful:
+            got = f'{len(doubtful)} files such as {doubtful[0]}'
+            why = 'their names tell no stamp, and their folders not which of several drives'
+            fix = f'move them to {self._folder}/<drive>/<camera>/'
+            self.notes.append(f'{got} were left out: {why}; fix: {fix}')
+        elif misplaced and not self._by_name:  # else they are of other drives and cameras
+            got = f'{len(misplaced)} files such as {misplaced[0]}'
+            expected = ', '.join(f'{place}/' for place in dict.fromkeys(places))
+            why = f'they lie in none of {expected} and {self._folder} itself'
+            fix = f'move those of this drive to {self._folder}/{places[0]}/'
+            self.notes.append(f'{got} were left out: {why}; fix: {fix}')
+
     def attach(self, key: str, frames: Frames) -> Frames:
-        """Yield frames with their labels, see LabelSource; SourceError for two of one frame."""
+        """Yield frames with their labels, see LabelSource."""
         for part, frame in frames:
             file = self._find(frame)
             yield part, with_map(frame, key, partial(self._reader.read, file)) if file else frame
 
     def _find(self, frame: Frame) -> Path | None:
-        camera = safe_name(frame.camera)
-        for place in (f'{self._drive}/{camera}', camera, ''):
+        """Return a frame's file; None, with a note, where only its stamp is that of some."""
+        for place in self._places[frame.camera]:
             named = self._by_name.get((place, safe_name(frame.name)))
             found = [named] if named else self._by_stamp.get((place, frame.stamp_ns), [])
+            if not named and found and _REPEATED.fullmatch(frame.name):
+                got = 'labels of a stamp that repeats are of its first frame'
+                self._note(f'{got}; fix: call those of the others <stamp>_<time of recording>.png')
+                return None
             if len(found) > 1:
-                raise _two_of_one_frame(*found[:2])
+                first, second, *_ = next(files for files in self._by_stamp.values() if files[1:])
+                got = f'got two files for one frame, such as {first.name} and {second.name}'
+                fix = 'remove one, or move each to the folder of its camera, <drive>/<camera>/'
+                self._note(f'{got}, expected one; such frames have no labels; fix: {fix}')
+                return None
             if found:
                 return found[0]
         return None
+
+    def _note(self, text: str) -> None:
+        """Say something once, in the same words whichever frame comes first."""
+        note = f'{self._folder}: {text}'
+        self.notes += [note] if note not in self.notes else []
 
     def identity(self) -> dict[str, Any]:
         """Return what the labels depend on."""
@@ -92,6 +133,9 @@ class LabelFolder:
         return {'files': files, 'reader': self._reader.identity()}
 
 
-def _two_of_one_frame(first: Path, second: Path) -> SourceError:
-    fix = 'remove one, or move each to the folder of its camera, <drive>/<camera>/'
-    return SourceError(f'got {first} and {second} for one frame, expected one file; fix: {fix}')
+def _places(cameras: list[str], drive: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return camera -> folders of the drive's labels, and of those that name no drive."""
+    folders = {camera: safe_name(camera) for camera in cameras}
+    alone = [drive] if len(cameras) == 1 else []
+    own = {c: [f'{drive}/{folder}', *alone] if drive else [] for c, folder in folders.items()}
+    return own, {camera: [folder, ''] for camera, folder in folders.items()}

@@ -14,13 +14,12 @@ import yaml
 from offroad_seg_core.bags.camera_topics import as_name
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.outputs.overlay_video import draw_overlay
-from offroad_seg_core.evaluation.outputs.sink import Labelled, distinct, safe_name
+from offroad_seg_core.evaluation.outputs.sink import LABEL_BAG, Labelled, distinct, safe_name
 from offroad_seg_core.evaluation.sources.frame import Frame
 from offroad_seg_core.files import atomic_path
 from offroad_seg_core.lookup import lookup
 from offroad_seg_core.visualization import DEFAULT_ALPHA
 
-FOLDER = 'labels_bag'
 LABEL_NAMES = '/segmentation/label_names'
 _JPEG_QUALITY = 85
 _JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'
@@ -68,7 +67,7 @@ class LabelBag:
     def add(self, labelled: Labelled, prepared: np.ndarray) -> None:
         """Write a frame's messages, see Sink."""
         frame, label_map = labelled.frame, labelled.prediction.label_map
-        home, topic = self._part / FOLDER, _topic(frame)
+        home, topic = self._part / LABEL_BAG, _topic(frame)
         place = home / safe_name(frame.drive) if frame.drive else home
         if place not in self._bags:
             self._bags[place] = MessageBag(place, compressed=True)
@@ -98,10 +97,10 @@ class LabelBag:
 
     def finish(self, folder: Path, parts: list[Path]) -> None:
         """Make the parts of each drive one split bag, see Sink."""
-        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        shutil.rmtree(folder / LABEL_BAG, ignore_errors=True)
         found: dict[Path, list[Path]] = {}
         for part in parts:
-            for metadata in sorted((part / FOLDER).rglob(_METADATA)):
+            for metadata in sorted((part / LABEL_BAG).rglob(_METADATA)):
                 found.setdefault(metadata.parent.relative_to(part), []).append(metadata.parent)
         for place, bags in found.items():
             _join(bags, folder / place)

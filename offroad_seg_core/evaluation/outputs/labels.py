@@ -9,10 +9,9 @@ from pathlib import Path
 
 import cv2
 
-from offroad_seg_core.evaluation.outputs.sink import Labelled, frame_path
+from offroad_seg_core.evaluation.outputs.sink import LABEL_FILES, Labelled, frame_path
 from offroad_seg_core.files import sync
 
-FOLDER = 'labels'
 # Regions of one id: runs compress nearly as well as a search for patterns, in a third of the time.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 
@@ -27,7 +26,7 @@ class LabelFiles:
     def begin(self, folder: Path, part: Path) -> None:
         """Start a part, see Sink."""
         del part
-        self._folder = folder / FOLDER
+        self._folder = folder / LABEL_FILES
         self._written: list[Path] = []
 
     def prepare(self, labelled: Labelled) -> Path:

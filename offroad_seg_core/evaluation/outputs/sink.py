@@ -15,6 +15,9 @@ from offroad_seg_core.evaluation.counting import Row
 from offroad_seg_core.evaluation.predictors import Prediction
 from offroad_seg_core.evaluation.sources.frame import Frame
 
+LABEL_FILES, LABEL_BAG = 'labels', 'labels_bag'
+"""Folders of a result: what LabelFiles and LabelBag write."""
+
 
 @dataclass(frozen=True)
 class Labelled:

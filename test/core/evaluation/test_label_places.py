@@ -2,6 +2,7 @@
 
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -114,3 +115,19 @@ def test_labels_that_name_a_drive_of_which_there_are_two_are_refused(drives, tmp
     with pytest.raises(SourceError, match='a/run and b/run have one name'):
         check_names(names, [truth])
     check_names({'run': 'a/run', 'run_3': 'b/drive'}, [truth])
+
+
+def test_a_drive_is_not_its_own_truth(drives, predictor, week, tmp_path):
+    """Files of labels lie beside the bag that is evaluated, which has the name of the drive."""
+    mission, file = tmp_path / 'mission', tmp_path / 'files' / 'run.mcap'
+    for folder in (mission, file.parent):
+        folder.mkdir()
+    week[0].rename(mission / 'bag')
+    shutil.copy(mission / 'bag' / 'monday.mcap', file)
+    for bag in (mission / 'bag', file):
+        (bag.parent / 'front').mkdir()
+        for index in range(1, NUM_FRAMES + 1):
+            mask = np.full(drives.SIZE, CLASSES['monday'], np.uint8)
+            cv2.imwrite(str(bag.parent / 'front' / f'{index * drives.STEP_NS}.png'), mask)
+        folder = drives.evaluated(predictor, tmp_path / 'r', [bag], truth=bag.parent)
+        assert drives.scores(folder) == (NUM_FRAMES, NUM_FRAMES, 1.0)

@@ -10,8 +10,8 @@ import pytest
 from offroad_seg_core.bags.reading import open_bag
 from offroad_seg_core.evaluation.evaluate import Evaluation, evaluate
 from offroad_seg_core.evaluation.inputs import open_frames
-from offroad_seg_core.evaluation.outputs.label_bag import FOLDER, LABEL_NAMES, LabelBag
-from offroad_seg_core.evaluation.outputs.sink import frame_path, safe_name
+from offroad_seg_core.evaluation.outputs.label_bag import LABEL_NAMES, LabelBag
+from offroad_seg_core.evaluation.outputs.sink import LABEL_BAG, frame_path, safe_name
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
 from offroad_seg_core.evaluation.sources.bag import BagFrames
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
@@ -45,9 +45,9 @@ def test_drives_of_any_name_have_bags_of_their_own(drives, predictor, tmp_path):
     sinks = (LabelBag(predictor.cost_table, '{}'),)
     evaluation = Evaluation(source, predictor, tmp_path / 'r', sinks=sinks)
     folder = evaluate(evaluation, lambda count: None)
-    assert {place.name for place in (folder / FOLDER).iterdir()} == set(map(safe_name, names))
+    assert {place.name for place in (folder / LABEL_BAG).iterdir()} == set(map(safe_name, names))
     for name in names:
-        with open_bag(folder / FOLDER / safe_name(name)) as bag:
+        with open_bag(folder / LABEL_BAG / safe_name(name)) as bag:
             topics = {entry.topic for entry in bag.connections}
         outputs = ('mask', 'traversability', 'overlay/compressed')
         assert topics == {f'/front/segmentation/{output}' for output in outputs} | {LABEL_NAMES}
@@ -69,7 +69,7 @@ def test_cameras_of_any_name_have_topics_of_their_own(drives, predictor, tmp_pat
     sinks = (LabelBag(predictor.cost_table, '{}'),)
     evaluation = Evaluation(Renamed(path), predictor, tmp_path / 'r', sinks=sinks)
     folder = evaluate(evaluation, lambda count: None)
-    with open_bag(folder / FOLDER) as bag:
+    with open_bag(folder / LABEL_BAG) as bag:
         topics = [e.topic for e in bag.connections if e.topic.endswith('/segmentation/mask')]
     assert len(topics) == len(set(topics)) == 5
     part = r'/[A-Za-z]([A-Za-z0-9]|_(?!_))*'
