@@ -99,7 +99,9 @@ def test_label_files_of_two_drives_with_frames_of_the_same_names(evaluate, tmp_p
     shutil.rmtree(tmp_path / 'truth' / 'B')
     _, said = evaluate('r', *inputs, '--truth', tmp_path / 'truth')
     assert (said['num_with_truth'], miou(said)) == (1, 1.0)
-    assert 'got truth of no frame of B' in said['notes'][0]
+    elsewhere, missing = said['notes']
+    assert f'1 files such as {tmp_path}/truth/A/pictures/0001.png were left out' in elsewhere
+    assert 'got truth of no frame of B' in missing
 
 
 def test_drives_of_one_name_get_no_labels_by_it(evaluate, week, tmp_path, capsys):

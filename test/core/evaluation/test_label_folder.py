@@ -127,6 +127,6 @@ def test_of_two_files_of_one_stamp_neither_counts(drives, told, repeating, tmp_p
     assert score == (4, 1, 1.0)
     assert notes[0] == (
         f'{truth}: got two files for one frame, such as left_{STAMP_NS}.png and '
-        f'right_{STAMP_NS}.png, expected one; such frames have no labels; fix: remove one, or move each '
-        'to the folder of its camera, <drive>/<camera>/'
+        f'right_{STAMP_NS}.png, expected one; such frames have no labels; fix: remove one, or '
+        'move each to the folder of its camera, <drive>/<camera>/'
     )
