@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 import re
 
+from offroad_seg_core.evaluation.frame_table import CSV
 from offroad_seg_core.evaluation.outputs.sink import LABEL_BAG, LABEL_FILES, safe_name
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.evaluation.sources.urls import shown, url_name
+from offroad_seg_core.evaluation.summary import read_summary
 
 BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
 VIDEO_SUFFIXES = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -62,7 +64,13 @@ def check_names(names: Mapping[str, str], places: Iterable[str | Path | None]) -
 
 
 def labels_below(place: Path, *folders: str) -> Path:
-    """Return the first of a result's folders that is there, else the place itself."""
+    """Return the first of a result's folders that is there, else the place itself.
+
+    Raises:
+        ResultError: It is a result of another version, whose labels may lie otherwise.
+    """
+    if (place / CSV).is_file():
+        read_summary(place)
     below = [place / folder for folder in folders if not (place / _METADATA).is_file()]
     return next(filter(Path.is_dir, below), place)
 

@@ -11,7 +11,8 @@ from offroad_seg_core.files import atomic_path
 from offroad_seg_core.metrics.arithmetic import plain
 
 SUMMARY = 'summary.json'
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""With 1, labels and pictures of several drives lay in ``<drive>_<camera>-<hash>/``."""
 
 
 class ResultError(ValueError):

@@ -1,5 +1,6 @@
 """Where the labels of a drive are looked for: folders of bags, results, what is called alike."""
 
+import json
 import shutil
 
 import cv2
@@ -8,9 +9,11 @@ import pytest
 
 from offroad_seg_core.bags.writing import Header, MessageBag
 from offroad_seg_core.evaluation.drive_places import check_names
+from offroad_seg_core.evaluation.drive_report.data import read_results
 from offroad_seg_core.evaluation.label_comparison import compare_labels
 from offroad_seg_core.evaluation.predictors import RecordedPredictor
 from offroad_seg_core.evaluation.sources.frame import SourceError
+from offroad_seg_core.evaluation.summary import ResultError
 
 CLASSES = {'monday': 1, 'fri day': 2}
 NUM_FRAMES = 3
@@ -131,3 +134,19 @@ def test_a_drive_is_not_its_own_truth(drives, predictor, week, tmp_path):
             cv2.imwrite(str(bag.parent / 'front' / f'{index * drives.STEP_NS}.png'), mask)
         folder = drives.evaluated(predictor, tmp_path / 'r', [bag], truth=bag.parent)
         assert drives.scores(folder) == (NUM_FRAMES, NUM_FRAMES, 1.0)
+
+
+def test_an_older_result_is_to_be_made_again(drives, predictor, week, tmp_path):
+    """Its labels of several drives lie elsewhere."""
+    folder = drives.evaluated(predictor, tmp_path / 'r', week)
+    path = folder / 'summary.json'
+    path.write_text(json.dumps(drives.summary(folder) | {'format_version': 1}))
+    told = r'summary\.json: got version 1, expected 2; evaluate again with this version'
+    for read in (
+        lambda: read_results([folder]),
+        lambda: compare_labels(folder, folder),
+        lambda: drives.source_of(week, truth=folder),
+        lambda: drives.source_of(week, recorded=folder),
+    ):
+        with pytest.raises(ResultError, match=told):
+            read()

@@ -8,7 +8,12 @@ import pytest
 
 from offroad_seg_core.evaluation.output_options import settle_places
 from offroad_seg_core.evaluation.parts import Unfinished, in_work
-from offroad_seg_core.evaluation.summary import ResultError, read_summary, write_summary
+from offroad_seg_core.evaluation.summary import (
+    FORMAT_VERSION,
+    ResultError,
+    read_summary,
+    write_summary,
+)
 from offroad_seg_core.places import OutputError
 
 OTHERS = {
@@ -96,7 +101,9 @@ def test_an_older_result_that_cannot_be_removed_stops_no_later_one(ordinary_fold
     output = ordinary_folder / 'result'
     for number in range(3):
         unfinished = Unfinished(output, {}, restart=False)
-        write_summary(unfinished.folder, {'format_version': 1, 'counts': {}, 'number': number})
+        write_summary(
+            unfinished.folder, {'format_version': FORMAT_VERSION, 'counts': {}, 'number': number}
+        )
         assert unfinished.finish() == output
         assert read_summary(output)['number'] == number
         assert len(caplog.messages) == number
@@ -108,7 +115,7 @@ def test_an_older_result_that_cannot_be_removed_stops_no_later_one(ordinary_fold
 def test_inside_of_the_result_nothing_needs_a_place(ordinary_folder):
     output = ordinary_folder / 'result'
     output.mkdir()
-    write_summary(output, {'format_version': 1, 'counts': {}})
+    write_summary(output, {'format_version': FORMAT_VERSION, 'counts': {}})
     output.chmod(0o555)
     given = argparse.Namespace(output=output, mcap=output / 'drive.mcap')
     settle_places(given, [])
