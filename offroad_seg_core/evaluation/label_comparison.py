@@ -51,6 +51,8 @@ class Comparison:
         only_first: Frames that only the first set has.
         only_second: Frames that only the second set has.
         apart: Cameras that both sets have, without a frame that both have.
+        drives_first: Drives that only the first set has; empty: one that has no name.
+        drives_second: Likewise.
     """
 
     num_identical: int = 0
@@ -59,6 +61,8 @@ class Comparison:
     only_first: list[Key] = field(default_factory=list)
     only_second: list[Key] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
+    drives_first: list[str] = field(default_factory=list)
+    drives_second: list[str] = field(default_factory=list)
 
     @property
     def agrees(self) -> bool:
@@ -80,15 +84,23 @@ class Comparison:
         if self.sizes:
             expected = 'expected equal ones; fix: record with output_size: camera'
             lines.append(f'{len(self.sizes)} frames differ in size; {expected}')
-        for name, keys in (('first', self.only_first), ('second', self.only_second)):
+        for name, keys, drives in (
+            ('first', self.only_first, self.drives_first),
+            ('second', self.only_second, self.drives_second),
+        ):
             if keys:
                 lines.append(f'{len(keys)} frames are only in the {name}')
+            if drives:
+                told = ', '.join(drive or 'one without a name' for drive in drives)
+                lines.append(f'drives only in the {name}: {told}')
         lines += [f'{camera}: no frame is in both; are its stamps equal?' for camera in self.apart]
         return '\n'.join(lines)
 
 
 def compare_labels(first: str | Path, second: str | Path) -> Comparison:
     """Compare label maps, matched by drive, camera and stamp.
+
+    Where each set is of one drive, these are compared whatever they are called.
 
     Args:
         first: A result of ``evaluate`` with labels, a bag with topics `<camera>/segmentation/mask`
@@ -99,8 +111,13 @@ def compare_labels(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         ValueError: One of them holds no labels.
     """
-    found = Comparison()
     ones, others = _drives(Path(first)), _drives(Path(second))
+    if len(ones) == len(others) == 1:
+        ones, others = ({'': opened} for sets in (ones, others) for opened in sets.values())
+    found = Comparison(
+        drives_first=sorted(ones.keys() - others.keys()),
+        drives_second=sorted(others.keys() - ones.keys()),
+    )
     nothing = partial(_open_files, {})
     for drive in {**ones, **others}:
         with ones.get(drive, nothing)() as one, others.get(drive, nothing)() as other:

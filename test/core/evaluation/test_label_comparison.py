@@ -202,6 +202,39 @@ def test_both_kinds_of_labels_that_an_evaluation_writes_are_the_same(drives, pre
     assert found.only_first == found.only_second == []
 
 
+def test_one_drive_on_each_side_is_one_whatever_it_is_called(tmp_path):
+    values = [1, 2, None, 4, 5]
+    bag = live(tmp_path / 'bags' / 'monday', values)
+    made = files(tmp_path / 'made', values)
+    for second in (live(tmp_path / 'others' / 'mon day', values).parent, bag, made):
+        found = compare_labels(bag.parent, second)
+        assert (found.num_identical, found.agrees) == (4, True)
+        assert found.only_first == found.only_second == []
+        assert found.drives_first == found.drives_second == []
+    (tmp_path / 'nested').mkdir()
+    made.rename(tmp_path / 'nested' / 'thursday')
+    assert compare_labels(tmp_path / 'nested', bag).num_identical == 4
+
+
+def test_drives_of_one_side_alone_are_named(tmp_path):
+    for name in ('monday', 'friday'):
+        live(tmp_path / 'bags' / name, [1] * 5)
+        files(tmp_path / 'made' / name.replace('fri', 'satur'), [1] * 5)
+    found = compare_labels(tmp_path / 'bags', tmp_path / 'made')
+    assert (found.num_identical, found.agrees) == (5, True)
+    assert (found.drives_first, found.drives_second) == (['friday'], ['saturday'])
+    assert found.text().splitlines() == [
+        '5 frames are in both: 5 identical',
+        '5 frames are only in the first',
+        'drives only in the first: friday',
+        '5 frames are only in the second',
+        'drives only in the second: saturday',
+    ]
+    found = compare_labels(tmp_path / 'bags' / 'monday', tmp_path / 'made')
+    assert found.num_identical == 0
+    assert 'drives only in the first: one without a name' in found.text()
+
+
 def test_what_holds_no_labels(drives, tmp_path):
     made = files(tmp_path / 'made', [1] * 5)
     drive = drives.write_drive(tmp_path / 'drive', num_frames=1)
