@@ -15,6 +15,7 @@ from typing import Any
 
 from offroad_seg_core.evaluation.evaluate import Evaluation
 from offroad_seg_core.evaluation.sources.combining import SeveralSources
+from offroad_seg_core.fleet.doubts import Doubts, Member
 from offroad_seg_core.fleet.run import Task
 from offroad_seg_core.fleet.worker import REFERENCE, Worker, models_identity
 from offroad_seg_core.inference.engines import EngineError
@@ -38,6 +39,8 @@ _QUIET_S = 60.0
 _MAX_CORES, _MAX_CORES_BESIDE_GPU = 2, 8
 _MAX_LOST = 3
 """Workers in a row that may not begin, until one of the others has done a chunk."""
+_MANY_DRIVES = 3
+"""Where each worker failed, and at so many drives, it is the nodes that are at fault."""
 
 
 class ClusterError(ValueError):
@@ -90,7 +93,8 @@ class Crew:
     """Workers on the cluster that was joined.
 
     There are as many as it has room for. As long as chunks wait, one more is asked for: that
-    takes the place of one that was lost, and uses nodes that are added.
+    takes the place of one that was lost, and uses nodes that are added. What one cannot read is
+    tried by another before it counts, see Doubts.
 
     Args:
         evaluation: What they do.
@@ -101,9 +105,10 @@ class Crew:
         self._content = pickle.dumps(replace(evaluation, source=SeveralSources({})))
         self._cores, gpus, self._room = _room(_uses_gpu(self._identity))
         self._class = ray.remote(num_cpus=self._cores, num_gpus=gpus, max_restarts=0)(Worker)
-        self._opening: dict[Any, Any] = {}
-        self._busy: dict[Any, tuple[Any, Task]] = {}
-        self._idle: list[Any] = []
+        self._opening: dict[Any, Member] = {}
+        self._busy: dict[Any, tuple[Member, Task]] = {}
+        self._idle: list[Member] = []
+        self._doubts = Doubts()
         self._sources: dict[str, Any] = {}
         self._num_lost = 0
 
@@ -115,52 +120,84 @@ class Crew:
         Raises:
             EngineError, ClusterError, ValueError, OSError: No worker can do any.
         """
-        content = ray.put(self._content)
+        content, is_quiet = ray.put(self._content), False
         try:
             for _ in range(min(self._room, len(waiting))):
                 self._ask_for_one(content)
             while waiting or self._busy:
                 self._give_all(waiting)
+                no_more_come = is_quiet or not self._opening or len(self._idle) >= self._room
+                if self._idle and no_more_come and not self._busy:
+                    self._ask_for_a_verdict(waiting)
                 may_ask = self._num_lost < _MAX_LOST or not self._busy
                 if waiting and not self._opening and may_ask:
                     self._ask_for_one(content)
                 known = [*self._opening, *self._busy]
                 ready, _ = ray.wait(known, num_returns=1, timeout=_QUIET_S)
-                if not ready and not self._busy:
+                is_quiet = not ready
+                if is_quiet and not self._busy:
                     log.warning('%d chunks wait: the cluster has no worker yet', len(waiting))
                 for reference in ready:
                     if reference in self._opening:
                         self._open(reference)
                     else:
-                        outcome = self._outcome(reference)
+                        outcome = self._outcome(reference, waiting)
                         self._give_all(waiting)  # no worker waits until this one is kept
-                        yield outcome
+                        if outcome is not None:
+                            yield outcome
         finally:
-            everyone = [worker for worker, _ in self._busy.values()]
-            for worker in [*self._opening.values(), *everyone, *self._idle]:
-                ray.kill(worker)
+            everyone = [member for member, _ in self._busy.values()]
+            for member in [*self._opening.values(), *everyone, *self._idle]:
+                ray.kill(member.actor)
 
     def _ask_for_one(self, content: Any) -> None:
         worker: Any = self._class.remote(content, self._cores)
-        self._opening[worker.open.remote()] = worker
+        self._opening[worker.open.remote()] = Member(worker)
 
     def _give_all(self, waiting: deque[Task]) -> None:
+        resting = []
         while waiting and self._idle:
-            self._give(self._idle.pop(), waiting.popleft())
+            member = self._idle.pop()
+            task = self._doubts.choose(member, waiting)
+            if task is None:
+                resting.append(member)
+            else:
+                self._give(member, task)
+        self._idle += resting
 
-    def _give(self, worker: Any, task: Task) -> None:
+    def _ask_for_a_verdict(self, waiting: deque[Task]) -> None:
+        """Let the worker that failed least say what is bad, as each of them failed.
+
+        Raises:
+            ClusterError: They failed at so many drives that none of them is to be believed.
+        """
+        left = self._doubts.left(waiting)
+        if len(left) >= _MANY_DRIVES:
+            drive, reason = next(iter(left.items()))
+            got = f'no worker can do any of the {len(left)} drives that are left, such as {drive}'
+            fix = (
+                'see that the nodes have room in TMPDIR and reach the drives, or leave out those '
+            )
+            fix += 'that cannot be read, and repeat the command, which goes on from here'
+            raise ClusterError(f'{got}: {reason}; fix: {fix}') from reason
+        member = min(self._idle, key=lambda entry: len(entry.failed_at))
+        member.is_trusted, member.failed_at = True, set()
+        self._give_all(waiting)
+
+    def _give(self, member: Member, task: Task) -> None:
         source, chunk = task
         if chunk.drive not in self._sources:  # sent once for all of its chunks
             self._sources[chunk.drive] = ray.put(source)
-        self._busy[worker.run.remote(self._sources[chunk.drive], chunk)] = worker, task
+        run = member.actor.run.remote(self._sources[chunk.drive], chunk)
+        self._busy[run] = member, task
 
     def _open(self, reference: Any) -> None:
         """Take a worker into the crew, if it does what the others do."""
-        worker = self._opening.pop(reference)
+        member = self._opening.pop(reference)
         try:
             identity = ray.get(reference)
         except RayError as error:
-            ray.kill(worker)
+            ray.kill(member.actor)
             self._num_lost += 1
             reason = _cause(error)
             log.warning('a worker was lost before it began: %s', reason)
@@ -179,23 +216,30 @@ class Crew:
                 fix += 'the same commit, and remove .py files that were put beside its own'
             raise ClusterError(f'got {got}, expected {expected} as here; fix: {fix}')
         self._num_lost = 0
-        self._idle.append(worker)
+        self._idle.append(member)
 
-    def _outcome(self, reference: Any) -> tuple[Task, bytes | Exception]:
-        worker, task = self._busy.pop(reference)
+    def _outcome(
+        self, reference: Any, waiting: deque[Task]
+    ) -> tuple[Task, bytes | Exception] | None:
+        """Return what came of a task; None if it waits again, as it may be the worker's fault."""
+        member, task = self._busy.pop(reference)
         try:
             content = ray.get(reference)
         except RayError as error:
             reason = _cause(error)
             if isinstance(reason, (ValueError, OSError)):  # of the drive, or of what it lies in
-                self._idle.append(worker)
+                self._idle.append(member)
+                if isinstance(reason, OSError):
+                    is_bad = self._doubts.failed(member, task, reason, waiting)
+                    return (task, reason) if is_bad else None
             else:
                 # It is gone, or the node that held its result; or its engine failed, which may
                 # fail from now on and would cost one chunk after another its attempts.
-                ray.kill(worker)
+                ray.kill(member.actor)
             return task, reason
         self._num_lost = 0
-        self._idle.append(worker)
+        self._doubts.done(member, task[1], self._idle)
+        self._idle.append(member)
         return task, content
 
 

@@ -1,4 +1,5 @@
 import csv
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 import json
 from pathlib import Path
@@ -81,6 +82,19 @@ def drives():
 def fleets(drives):
     """The module that evaluates drives in chunks."""
     return load_beside('fleets')
+
+
+@pytest.fixture(scope='session')
+def played():
+    """The module that plays a cluster."""
+    pytest.importorskip('ray', reason='fleets need requirements/fleet.txt')
+    return load_beside('played_ray')
+
+
+@pytest.fixture
+def perform(played, monkeypatch, tmp_path):
+    """Return a function that lets a crew do chunks on a cluster that is played."""
+    return partial(played.perform, monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope='session')

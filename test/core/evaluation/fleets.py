@@ -102,8 +102,11 @@ def said(drives, folder):
 
 
 @contextmanager
-def two_nodes(patch) -> Iterator:
-    """Start a cluster of two nodes of one core, which nothing outside this machine reaches."""
+def two_nodes(patch, of_second=None) -> Iterator:
+    """Start a cluster of two nodes of one core, which nothing outside this machine reaches.
+
+    ``of_second`` are variables of the environment that the second one has beside those of here.
+    """
     patch.setenv('RAY_USAGE_STATS_ENABLED', '0')
     patch.setenv('RAY_agent_register_timeout_ms', str(_PATIENCE_S * 1000))
     patch.setenv('RAY_health_check_timeout_ms', '60000')
@@ -117,8 +120,9 @@ def two_nodes(patch) -> Iterator:
     patch.setattr(ray_constants, 'ENABLE_RAY_CLUSTER', False)
     patch.setattr(services, 'start_raylet', _with_known_ports(services.start_raylet))
     cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=_node()))
+    more = {'env_vars': of_second} if of_second else {}
     try:
-        yield cluster, _patiently(lambda: cluster.add_node(**_node()))
+        yield cluster, _patiently(lambda: cluster.add_node(**_node(), **more))
     finally:
         cluster.shutdown()
 

@@ -21,6 +21,7 @@ ON_DEMAND = pytest.mark.skipif(
 )
 GAVE_UP = 'no cluster answers'
 """What is told on a machine that is too busy for Ray's own deadlines."""
+FULL = 'OFFROAD_SEG_TEST_NODE_IS_FULL'
 LOCAL = {'127.0.0.1', '::1', '::ffff:127.0.0.1'}
 pytestmark = pytest.mark.timeout(1500)
 
@@ -168,6 +169,56 @@ def test_a_node_that_is_killed_costs_nothing(drives, fleets, predictor, cluster,
     assert killed_at
     assert killed_at[0] < source.num_parts - 1
     assert 'is tried again after' in caplog.text
+    assert fleets.said(drives, folder) == expected
+
+
+class NotHere:
+    """A drive that cannot be read on a node whose disk is full; others wait until one has tried.
+
+    ``pipe`` is what they wait at.
+    """
+
+    def __init__(self, drive, pipe):
+        self._drive, self._pipe, self.notes = drive, pipe, drive.notes
+        self.num_frames, self.num_parts = drive.num_frames, drive.num_parts
+        self.can_seek = drive.can_seek
+        self.identity, self.description = drive.identity, drive.description
+
+    def frames(self, first_part, names):
+        if FULL in os.environ:
+            os.open(self._pipe, os.O_RDWR)  # it stays open as long as the worker is there
+            raise OSError(28, 'No space left on device')
+        self._pipe.open().close()
+        return self._drive.frames(first_part, names)
+
+
+@ON_DEMAND
+def test_a_node_that_is_full_costs_no_drive(
+    drives, fleets, nothing_stays, predictor, tmp_path, caplog
+):
+    import ray
+
+    names = ('monday', 'tuesday', 'friday')
+    sources = {
+        name: fleets.drive(
+            drives.write_drive(tmp_path / name, ('front',), 40, (32, 48)), drives.TAXONOMY
+        )
+        for name in names
+    }
+    serial = fleets.evaluation_of(sources, predictor, tmp_path / 'serial')
+    expected = fleets.said(drives, evaluate(serial, lambda count: None))
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    os.mkfifo(tmp_path / 'pipe')
+    sources = {name: NotHere(source, tmp_path / 'pipe') for name, source in sources.items()}
+    evaluation = fleets.evaluation_of(sources, predictor, tmp_path / 'fleet')
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        fleets.two_nodes(patch, of_second={FULL: 'yes'}) as (head, _),
+        caplog.at_level(logging.WARNING),
+    ):
+        folder = on_cluster(fleets, head, evaluation, lambda *counts: None)
+    assert 'goes to another worker after [Errno 28]' in caplog.text
+    assert 'is tried again' not in caplog.text
     assert fleets.said(drives, folder) == expected
 
 
