@@ -51,7 +51,11 @@ class Worker:
             output = home / 'chunk'
             evaluation = replace(self._evaluation, source=part_of(source, chunk), output=output)
             unfinished = Unfinished(output, {}, restart=False)
-            do_parts(evaluation, unfinished, lambda count: None)
+            try:
+                do_parts(evaluation, unfinished, lambda count: None)
+            except ValueError:
+                source.identity()  # an OSError where its files are not there: others may have them
+                raise
             return pack(unfinished.folder)
 
 

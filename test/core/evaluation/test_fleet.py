@@ -149,6 +149,24 @@ def test_a_drive_that_fails_is_named_and_the_others_are_done(
     assert drives.table(folder) == drives.table(alone)
 
 
+def test_a_share_that_is_away_is_no_damage_of_its_drives(
+    drives, fleets, predictor, week, tmp_path, caplog
+):
+    away = tmp_path / 'away'
+
+    def come_and_go(chunk):
+        if away.exists():
+            away.rename(week['monday'])
+        elif (chunk.drive, chunk.first) == ('monday', 1):
+            week['monday'].rename(away)
+
+    evaluation = fleets.evaluation_of(opened(drives, fleets, week), predictor, tmp_path / 'fleet')
+    folder = fleets.result(evaluation, fail=come_and_go)
+    assert 'monday: part 1 is tried again after FileNotFoundError' in caplog.text
+    assert drives.summary(folder)['num_labelled'] == 80
+    assert drives.summary(folder)['source']['left_out'] == []
+
+
 def test_without_any_drive_the_reason_is_told(drives, fleets, predictor, week, tmp_path):
     def fail(chunk):
         raise ValueError(f'{chunk.drive} is no bag')
