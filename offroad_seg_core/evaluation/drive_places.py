@@ -10,7 +10,7 @@ from offroad_seg_core.evaluation.frame_table import CSV
 from offroad_seg_core.evaluation.outputs.sink import LABEL_BAG, LABEL_FILES, safe_name
 from offroad_seg_core.evaluation.sources.frame import SourceError
 from offroad_seg_core.evaluation.sources.urls import shown, url_name
-from offroad_seg_core.evaluation.summary import read_summary
+from offroad_seg_core.evaluation.summary import SUMMARY, read_summary
 
 BAG_SUFFIXES = ('.mcap', '.db3', '.zstd')
 VIDEO_SUFFIXES = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -69,7 +69,7 @@ def labels_below(place: Path, *folders: str) -> Path:
     Raises:
         ResultError: It is a result of another version, whose labels may lie otherwise.
     """
-    if (place / CSV).is_file():
+    if (place / CSV).is_file() and (place / SUMMARY).is_file():
         read_summary(place)
     below = [place / folder for folder in folders if not (place / _METADATA).is_file()]
     return next(filter(Path.is_dir, below), place)

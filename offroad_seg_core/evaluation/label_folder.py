@@ -10,7 +10,12 @@ from typing import Any
 from offroad_seg_core.datasets.masks import MaskReader
 from offroad_seg_core.evaluation.outputs.sink import safe_name
 from offroad_seg_core.evaluation.recorded_labels import Frames, with_map
-from offroad_seg_core.evaluation.sources.frame import Frame, Source, SourceError
+from offroad_seg_core.evaluation.sources.frame import (
+    LABELS_LEFT_OUT,
+    Frame,
+    Source,
+    SourceError,
+)
 from offroad_seg_core.evaluation.sources.pictures import stamp_in_name
 
 # As UniqueNames calls a later frame of a stamp that repeats: the stamp does not tell which it is.
@@ -83,19 +88,20 @@ class LabelFolder:
             self._by_stamp.setdefault((place, stamp_ns), []).append(file)
 
     def _tell(self, doubtful: list[Path], misplaced: list[Path]) -> None:
-        """Note the files that were left out."""
+        """Note the files that are of no frame for sure."""
         places = [place for known in self._places.values() for place in known if place]
+        left_out = doubtful or ([] if self._by_name else misplaced)
+        if not left_out:  # what is misplaced beside others is of other drives and cameras
+            return
+        got = f'{len(left_out)} files such as {left_out[0].relative_to(self._folder)}'
         if doubtful:
-            got = f'{len(doubtful)} files such as {doubtful[0]}'
-            why = 'their names tell no stamp, and their folders not which of several drives'
-            fix = f'move them to {self._folder}/<drive>/<camera>/'
-            self.notes.append(f'{got} were left out: {why}; fix: {fix}')
-        elif misplaced and not self._by_name:  # else they are of other drives and cameras
-            got = f'{len(misplaced)} files such as {misplaced[0]}'
+            why = 'have names that tell no stamp, in folders that tell not which of several drives'
+            fix = 'move them to <drive>/<camera>/'
+        else:
             expected = ', '.join(f'{place}/' for place in dict.fromkeys(places))
-            why = f'they lie in none of {expected} and {self._folder} itself'
-            fix = f'move those of this drive to {self._folder}/{places[0]}/'
-            self.notes.append(f'{got} were left out: {why}; fix: {fix}')
+            why = f'lie in none of {expected} and the folder itself'
+            fix = f'move those of this drive to {places[0]}/'
+        self._note(f'{got} {why}; fix: {fix}')
 
     def attach(self, key: str, frames: Frames) -> Frames:
         """Yield frames with their labels, see LabelSource."""
@@ -109,14 +115,14 @@ class LabelFolder:
             named = self._by_name.get((place, safe_name(frame.name)))
             found = [named] if named else self._by_stamp.get((place, frame.stamp_ns), [])
             if not named and found and _REPEATED.fullmatch(frame.name):
-                got = 'labels of a stamp that repeats are of its first frame'
+                got = 'those of a stamp that repeats are of its first frame'
                 self._note(f'{got}; fix: call those of the others <stamp>_<time of recording>.png')
                 return None
             if len(found) > 1:
                 first, second, *_ = next(files for files in self._by_stamp.values() if files[1:])
                 got = f'got two files for one frame, such as {first.name} and {second.name}'
                 fix = 'remove one, or move each to the folder of its camera, <drive>/<camera>/'
-                self._note(f'{got}, expected one; such frames have no labels; fix: {fix}')
+                self._note(f'{got}, expected one; fix: {fix}')
                 return None
             if found:
                 return found[0]
@@ -124,7 +130,7 @@ class LabelFolder:
 
     def _note(self, text: str) -> None:
         """Say something once, in the same words whichever frame comes first."""
-        note = f'{self._folder}: {text}'
+        note = f'{self._folder}{LABELS_LEFT_OUT}{text}'
         self.notes += [note] if note not in self.notes else []
 
     def identity(self) -> dict[str, Any]:

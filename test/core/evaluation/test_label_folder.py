@@ -72,8 +72,8 @@ def test_files_that_lie_elsewhere_are_told(drives, told, pictures, tmp_path):
     score, (note,) = told([pictures], truth)
     assert score == (2, 0, None)
     assert note == (
-        f'3 files such as {truth}/a/b/c/000.png were left out: they lie in none of A/pictures/, '
-        f'A/, pictures/ and {truth} itself; fix: move those of this drive to {truth}/A/pictures/'
+        f'{truth}: labels were left out: 3 files such as a/b/c/000.png lie in none of A/pictures/'
+        ', A/, pictures/ and the folder itself; fix: move those of this drive to A/pictures/'
     )
     # Where it has some, the others are of other drives and cameras.
     write_labels(drives, truth / 'pictures', ('000', '001'))
@@ -112,8 +112,8 @@ def test_of_a_stamp_that_repeats_the_name_tells_the_frame(
     write_labels(drives, truth / 'front', [f'cut_{STAMP_NS + drives.STEP_NS}'], 4)
     score, notes = told([repeating], truth)
     note = (
-        f'{truth}: labels of a stamp that repeats are of its first frame; fix: call those of the '
-        'others <stamp>_<time of recording>.png'
+        f'{truth}: labels were left out: those of a stamp that repeats are of its first frame; '
+        'fix: call those of the others <stamp>_<time of recording>.png'
     )
     expected = (3, [note]) if is_first_there else (2, [])
     assert (score, notes) == ((4, expected[0], 1.0), expected[1])
@@ -126,7 +126,27 @@ def test_of_two_files_of_one_stamp_neither_counts(drives, told, repeating, tmp_p
     score, notes = told([repeating], truth)
     assert score == (4, 1, 1.0)
     assert notes[0] == (
-        f'{truth}: got two files for one frame, such as left_{STAMP_NS}.png and '
-        f'right_{STAMP_NS}.png, expected one; such frames have no labels; fix: remove one, or '
-        'move each to the folder of its camera, <drive>/<camera>/'
+        f'{truth}: labels were left out: got two files for one frame, such as left_{STAMP_NS}.png '
+        f'and right_{STAMP_NS}.png, expected one; fix: remove one, or move each to the folder of '
+        'its camera, <drive>/<camera>/'
     )
+
+
+@pytest.mark.usefixtures('worker_threads')
+def test_a_drive_whose_label_files_were_left_out_is_not_done_twice(
+    drives, fleets, predictor, tmp_path
+):
+    pytest.importorskip('fsspec', reason='fleets need requirements/fleet.txt')
+    drive = drives.write_drive(tmp_path / 'drive', ('front',), 40, with_truth=False)
+    names = [f'{name}_{drives.START_NS + drives.STEP_NS}' for name in ('left', 'right')]
+    truth = write_labels(drives, tmp_path / 'truth', names)
+
+    def evaluation(output):
+        return fleets.evaluation_of(drives.source_of([drive], truth=truth), predictor, output)
+
+    done = []
+    serial = fleets.in_one_go(evaluation(tmp_path / 'serial'))
+    folder = fleets.result(evaluation(tmp_path / 'fleet'), done=done)
+    assert len(done) == len(set(done)) == 3
+    assert fleets.said(drives, folder) == fleets.said(drives, serial)
+    assert 'labels were left out: got two files' in drives.summary(folder)['notes'][0]
